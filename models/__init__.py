@@ -1,0 +1,1 @@
+"""Models handle arrays: networks, projectors, features and their training. No DICOM here."""

@@ -1,0 +1,1 @@
+"""Training of the models: data in arrays, weights and a card out."""

@@ -1,0 +1,267 @@
+"""The configuration: YAML files of one folder, read once, by this module alone."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pipelines.execution import PipelineConfigError, load_pipeline
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from node.errors import ConfigError
+from node.roles import RoleRule
+from pipelines.base import Labelling, Pipeline
+
+SEARCHED = (Path("config"), Path("/etc/rtnode"))
+"""Folders looked into, in this order, when none is named."""
+
+T = TypeVar("T")
+AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settle(_Settings):
+    """When a series counts as complete (ARCHITECTURE.md, settling)."""
+
+    grace_s: float = Field(default=1.0, ge=0)
+    quiet_s: float = Field(default=60.0, gt=0)
+
+
+class Web(_Settings):
+    """Where the status page listens; port 0 takes any free one."""
+
+    bind: str = "127.0.0.1"
+    port: Port = 8080
+
+
+class ServerTls(_Settings):
+    """TLS of the node's own port (PS3.15 B.12)."""
+
+    certificate: Path
+    key: Path
+    ca: Path | None = None
+    require_client_certificate: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """The server's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        context.verify_mode = ssl.CERT_REQUIRED if self.require_client_certificate else ssl.CERT_NONE
+        return context
+
+
+class PeerTls(_Settings):
+    """TLS towards one peer."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """The client's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.ca)
+        if self.certificate:
+            context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+class DeliveryWaits(_Settings):
+    """How long a delivery waits before the next attempt, and when it is given up."""
+
+    first_wait_s: float = Field(default=10.0, gt=0)
+    max_wait_s: float = Field(default=1800.0, gt=0)
+    give_up_after_h: float = Field(default=72.0, gt=0)
+
+
+class NodeSettings(_Settings):
+    """node.yaml."""
+
+    ae_title: AeTitle = "RTNODE"
+    bind: str = "127.0.0.1"
+    port: Port = 11112
+    state_dir: Path = Path("state")
+    ledger: str = Field(default="sqlite", pattern=r"^(sqlite|postgresql\+psycopg://.+)$")
+    engine: str = Field(default="local", pattern=r"^(local|(tcp|tls)://.+:\d+)$")
+    workers: int = Field(default=1, ge=1)
+    accept_unknown_peers: bool = False
+    accept_sop_classes: tuple[str, ...] = ()
+    settle: Settle = Settle()
+    web: Web | None = Web()
+    tls: ServerTls | None = None
+    retention_days: float = Field(default=30.0, gt=0)
+    min_free_gib: float = Field(default=5.0, ge=0)
+    max_attempts: int = Field(default=3, ge=1)
+    delivery: DeliveryWaits = DeliveryWaits()
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return f"sqlite:///{self.state_dir / 'ledger.sqlite3'}" if self.ledger == "sqlite" else self.ledger
+
+
+class Peer(_Settings):
+    """An Application Entity that the node knows (peers.yaml)."""
+
+    ae_title: AeTitle
+    host: str
+    port: Port
+    may: frozenset[Literal["echo", "store", "query", "retrieve"]] = frozenset({"echo"})
+    receives: frozenset[str] | None = None
+    commitment: bool = False
+    tls: PeerTls | None = None
+
+    def takes(self, modality: str) -> bool:
+        """Whether results of this modality are sent to the peer."""
+        return self.receives is None or modality in self.receives
+
+
+class When(_Settings):
+    """Which settled series starts the pipeline."""
+
+    role: str
+    incomplete: bool = False
+
+
+class Limits(_Settings):
+    """What a job may use before it is stopped."""
+
+    time_s: float = Field(default=600.0, gt=0)
+    memory_gib: float = Field(default=8.0, gt=0)
+
+
+class SiteLabelling(_Settings):
+    """How results are marked; leaving the mark away takes a named person."""
+
+    content_qualification: Literal["RESEARCH", "SERVICE", "PRODUCT"] = "RESEARCH"
+    not_for_treatment: bool = True
+    approved_by: str | None = None
+
+    @model_validator(mode="after")
+    def _needs_a_person(self) -> "SiteLabelling":
+        if (not self.not_for_treatment or self.content_qualification != "RESEARCH") and not self.approved_by:
+            raise ValueError("approved_by has to name the person who answers for results without the research marks")
+        return self
+
+    def labelling(self) -> Labelling:
+        """As the pipelines know it."""
+        return Labelling(self.content_qualification, self.not_for_treatment)
+
+
+class PipelineSettings(_Settings):
+    """One file of pipelines/."""
+
+    class_path: str = Field(alias="class", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    settings: dict[str, Any] = {}
+    when: When
+    send_to: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    labelling: SiteLabelling = SiteLabelling()
+    fetch_deadline_h: float = Field(default=24.0, ge=0)
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that the node is told."""
+
+    folder: Path
+    node: NodeSettings
+    peers: Mapping[str, Peer]
+    roles: tuple[RoleRule, ...]
+    pipelines: Mapping[str, PipelineSettings]
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline that the file of this name describes.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such file, or class, settings or weights can not be used.
+        """
+        path = self.folder / "pipelines" / f"{name}.yaml"
+        if name not in self.pipelines:
+            raise ConfigError(path, "", f"there is no pipeline {name}; known are {', '.join(sorted(self.pipelines))}")
+        settings = self.pipelines[name]
+        try:
+            return load_pipeline(name, settings.class_path, settings.settings)
+        except PipelineConfigError as error:
+            raise ConfigError(path, error.key, error.reason) from error
+
+    def loaded_pipelines(self) -> dict[str, Pipeline]:
+        """Every enabled pipeline, imported and with its weights verified; raises ConfigError as `pipeline` does."""
+        return {name: self.pipeline(name) for name, settings in self.pipelines.items() if settings.enabled}
+
+
+def load_config(folder: Path | None = None) -> Config:
+    """Read and validate all files of the configuration folder.
+
+    Raises
+    ------
+    ConfigError
+        For a missing folder or file, a wrong key, a wrong type or a reference to nothing; names file and key.
+    """
+    folder = folder or next((path for path in SEARCHED if path.is_dir()), SEARCHED[0])
+    if not folder.is_dir():
+        raise ConfigError(folder, "", "there is no such configuration folder")
+    node = _validated(folder / "node.yaml", TypeAdapter(NodeSettings), {})
+    peers = _validated(folder / "peers.yaml", TypeAdapter(dict[str, Peer]), {})
+    roles = _validated(folder / "roles.yaml", TypeAdapter(tuple[RoleRule, ...]), [])
+    files = sorted((folder / "pipelines").glob("*.yaml"))
+    pipelines = {path.stem: _validated(path, TypeAdapter(PipelineSettings), None) for path in files}
+    config = Config(folder, node, peers, roles, pipelines)
+    _check_tls(config)
+    _check_references(config)
+    return config
+
+
+def _validated(path: Path, kind: TypeAdapter[T], default: object) -> T:
+    document = _document(path, default)
+    try:
+        return kind.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(path, key, first["msg"].removeprefix("Value error, ")) from error
+
+
+def _document(path: Path, default: object) -> object:
+    if not path.is_file() and default is not None:
+        return default
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(path, "", f"can not be read: {error}") from error
+    return default if document is None else document
+
+
+def _check_tls(config: Config) -> None:
+    try:
+        if config.node.tls:
+            config.node.tls.context()
+    except OSError as error:
+        raise ConfigError(
+            config.folder / "node.yaml", "tls", f"certificate, key or ca can not be used: {error}"
+        ) from error
+    for name, peer in config.peers.items():
+        try:
+            if peer.tls:
+                peer.tls.context()
+        except OSError as error:
+            raise ConfigError(config.folder / "peers.yaml", f"{name}.tls", f"can not be used: {error}") from error
+
+
+def _check_references(config: Config) -> None:
+    roles = {rule.role for rule in config.roles}
+    for name, pipeline in config.pipelines.items():
+        path = config.folder / "pipelines" / f"{name}.yaml"
+        if pipeline.when.role not in roles:
+            raise ConfigError(path, "when.role", f"roles.yaml has no role {pipeline.when.role}")
+        for peer in pipeline.send_to:
+            if peer not in config.peers:
+                raise ConfigError(path, "send_to", f"peers.yaml has no peer {peer}")

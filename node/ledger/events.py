@@ -1,0 +1,87 @@
+"""The audit trail: every change of state as an event, each holding the hash of the one before.
+
+Who changes or removes an event breaks the chain from there on; `verified` finds the place.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.ledger.database import Database
+from node.ledger.schema import Event
+
+FIRST_HASH = "0" * 64
+"""What the first event holds as the hash before it."""
+NODE = "node"
+"""Who acts when no person and no peer does."""
+
+
+class What(StrEnum):
+    """What happened."""
+
+    INSTANCE_RECEIVED = "instance received"
+    INSTANCE_CONFLICT = "instance in conflict"
+    INSTANCE_QUARANTINED = "instance quarantined"
+    INSTANCES_REMOVED = "instances removed"
+    SERIES_RECEIVING = "series receiving"
+    SERIES_SETTLED = "series settled"
+    SERIES_INCOMPLETE = "series incomplete"
+    SERIES_REJECTED = "series rejected"
+    JOB_WAITING = "job waiting"
+    JOB_QUEUED = "job queued"
+    JOB_RUNNING = "job running"
+    JOB_FINISHED = "job finished"
+    JOB_FAILED = "job failed"
+    JOB_SUPERSEDED = "job superseded"
+    RESULT_HELD = "result held"
+    RESULT_RELEASED = "result released"
+    RESULT_REJECTED = "result rejected"
+    DELIVERY_QUEUED = "delivery queued"
+    DELIVERY_SENDING = "delivery sending"
+    DELIVERY_DELIVERED = "delivery delivered"
+    DELIVERY_COMMITTED = "delivery committed"
+    DELIVERY_FAILED = "delivery failed"
+
+
+def append(session: Session, what: What, subject: str, why: str | None = None, who: str = NODE) -> None:
+    """Add an event to the transaction that makes the change."""
+    previous = session.scalar(select(Event.hash).order_by(Event.id.desc()).limit(1)) or FIRST_HASH
+    event = Event(at=datetime.now(UTC), who=who, what=what, subject=subject, why=why, previous_hash=previous, hash="")
+    event.hash = _hash_of(event)
+    session.add(event)
+    session.flush()
+
+
+class EventLedger:
+    """Reading of the audit trail."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, subject: str) -> list[Event]:
+        """The events of one subject such as `job/7`, oldest first."""
+        with self._database.read() as session:
+            return list(session.scalars(select(Event).where(Event.subject == subject).order_by(Event.id)))
+
+    def first_broken(self) -> int | None:
+        """Id of the first event whose content or place in the chain is not what was written; None if all hold."""
+        previous = FIRST_HASH
+        for event in self._all():
+            if event.previous_hash != previous or event.hash != _hash_of(event):
+                return event.id
+            previous = event.hash
+        return None
+
+    def _all(self) -> Iterator[Event]:
+        with self._database.read() as session:
+            yield from session.scalars(select(Event).order_by(Event.id).execution_options(yield_per=1000))
+
+
+def _hash_of(event: Event) -> str:
+    content = [event.at.isoformat(), event.who, event.what, event.subject, event.why, event.previous_hash]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,269 @@
+"""The ledger's account of jobs and their results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from node.ledger import events
+from node.ledger.database import Database
+from node.ledger.deliveries import cancel_deliveries, queue_deliveries
+from node.ledger.events import What
+from node.ledger.schema import (
+    Instance,
+    InstanceState,
+    Job,
+    JobInput,
+    JobState,
+    Result,
+    ResultInstance,
+    ResultState,
+    Series,
+)
+from pipelines.stability import Finding, Verdict
+
+_OPEN = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING, JobState.FINISHED)
+
+
+@dataclass(frozen=True)
+class LinkedSeries:
+    """A series in the role that a job has for it."""
+
+    role: str
+    series: Series
+
+
+@dataclass(frozen=True)
+class JobInstances:
+    """A series of a job's inputs with the files that make it up."""
+
+    role: str
+    series_instance_uid: str
+    is_trigger: bool
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a finished job has made, as it goes into the ledger."""
+
+    verdict: Verdict
+    findings: Sequence[Finding]
+    instances: Sequence[ResultInstance]
+    peers_of_modality: Mapping[str, Sequence[str]]
+
+
+class JobLedger:
+    """Jobs and results."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def queue(self, pipeline: str, input_key: str, inputs: Sequence[LinkedSeries]) -> bool:
+        """Queue a job on these inputs, the first being its trigger; False if there is one for them already."""
+        trigger = inputs[0].series
+        with self._database.write() as session:
+            if not _still_as_routed(session, inputs) or _job_for(session, pipeline, input_key):
+                return False
+            job = _waiting_job(session, pipeline, trigger.id) or Job(
+                pipeline=pipeline, series_id=trigger.id, created_at=datetime.now(UTC)
+            )
+            job.input_key, job.state, job.reason = input_key, JobState.QUEUED, None
+            session.add(job)
+            session.flush()
+            session.add_all(
+                JobInput(job_id=job.id, series_id=one.series.id, role=one.role, revision=one.series.revision)
+                for one in inputs
+                if session.get(JobInput, (job.id, one.series.id)) is None
+            )
+            events.append(session, What.JOB_QUEUED, f"job/{job.id}")
+        return True
+
+    def wait(self, pipeline: str, trigger: Series, reason: str, fetch_until: datetime) -> None:
+        """Record that a job lacks something, in plain words; one such job for each revision of its trigger."""
+        with self._database.write() as session:
+            if not _still_as_routed(session, [LinkedSeries("", trigger)]):
+                return
+            job = _waiting_job(session, pipeline, trigger.id)
+            if job is None:
+                job = Job(
+                    pipeline=pipeline,
+                    series_id=trigger.id,
+                    input_key=f"waiting/{trigger.id}/{trigger.revision}",
+                    state=JobState.WAITING,
+                    created_at=datetime.now(UTC),
+                    fetch_until=fetch_until,
+                )
+                session.add(job)
+                session.flush()
+                session.add(JobInput(job_id=job.id, series_id=trigger.id, role="", revision=trigger.revision))
+            if job.reason != reason:
+                job.reason = reason
+                events.append(session, What.JOB_WAITING, f"job/{job.id}", reason)
+
+    def claim(self, at_most: int) -> list[Job]:
+        """Take the oldest queued jobs to run them; each counts as an attempt."""
+        with self._database.write() as session:
+            queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(at_most)
+            jobs = list(session.scalars(queued))
+            for job in jobs:
+                job.state, job.started_at = JobState.RUNNING, datetime.now(UTC)
+                job.attempts += 1
+                events.append(session, What.JOB_RUNNING, f"job/{job.id}", f"attempt {job.attempts}")
+            return jobs
+
+    def inputs(self, job_id: int) -> list[JobInstances]:
+        """The files that a job works on, the trigger first."""
+        with self._database.read() as session:
+            job = session.get_one(Job, job_id)
+            rows = session.execute(
+                select(JobInput, Series).join(Series).where(JobInput.job_id == job_id).order_by(JobInput.series_id)
+            ).all()
+            found = [
+                JobInstances(
+                    given.role, series.series_instance_uid, series.id == job.series_id, _paths(session, series.id)
+                )
+                for given, series in rows
+            ]
+        return sorted(found, key=lambda one: not one.is_trigger)
+
+    def finish(self, job: Job, made: Made) -> int | None:
+        """Record the result, and queue its deliveries when it is released.
+
+        Returns the result's id, or None when the job was superseded while it ran: nothing is kept then.
+        """
+        with self._database.write() as session:
+            row = session.get_one(Job, job.id)
+            if row.state != JobState.RUNNING or row.attempts != job.attempts:
+                return None
+            row.state, row.finished_at, row.reason = JobState.FINISHED, datetime.now(UTC), None
+            events.append(session, What.JOB_FINISHED, f"job/{row.id}")
+            result = _new_result(session, row.id, made)
+            if result.state == ResultState.RELEASED:
+                queue_deliveries(session, result.id, made.instances, made.peers_of_modality)
+            return result.id
+
+    def try_again(self, job: Job, reason: str, worker_died: bool) -> None:
+        """Put a running job back into the queue."""
+        with self._database.write() as session:
+            row = session.get_one(Job, job.id)
+            if row.state == JobState.RUNNING and row.attempts == job.attempts:
+                row.worker_deaths += worker_died
+                row.state, row.reason = JobState.QUEUED, reason
+                events.append(session, What.JOB_QUEUED, f"job/{row.id}", reason)
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Record that a running job will not be tried again."""
+        with self._database.write() as session:
+            row = session.get_one(Job, job.id)
+            if row.state == JobState.RUNNING and row.attempts == job.attempts:
+                row.state, row.reason, row.finished_at = JobState.FAILED, reason, datetime.now(UTC)
+                events.append(session, What.JOB_FAILED, f"job/{row.id}", reason)
+
+    def recover(self) -> int:
+        """Put back what was running when the node stopped; returns how many jobs. The stop is not the job's fault."""
+        with self._database.write() as session:
+            jobs = list(session.scalars(select(Job).where(Job.state == JobState.RUNNING)))
+            for job in jobs:
+                job.state = JobState.QUEUED
+                job.attempts -= 1
+                events.append(session, What.JOB_QUEUED, f"job/{job.id}", "the node stopped while it ran")
+            return len(jobs)
+
+    def retry(self, job_id: int, who: str) -> bool:
+        """Queue a failed job once more, as if it were new; False if it has not failed."""
+        with self._database.write() as session:
+            job = session.get(Job, job_id)
+            if job is None or job.state != JobState.FAILED:
+                return False
+            job.state, job.reason, job.attempts, job.worker_deaths = JobState.QUEUED, None, 0, 0
+            events.append(session, What.JOB_QUEUED, f"job/{job.id}", "tried again by hand", who)
+            return True
+
+    def get(self, job_id: int) -> Job | None:
+        """The job of this id."""
+        with self._database.read() as session:
+            return session.get(Job, job_id)
+
+    def all(self, state: JobState | None = None) -> list[Job]:
+        """Jobs, the newest first."""
+        query = select(Job).order_by(Job.id.desc())
+        with self._database.read() as session:
+            return list(session.scalars(query.where(Job.state == state) if state else query))
+
+    def triggers_waiting(self, patient_id: str) -> list[Series]:
+        """The series on which a waiting job of this patient would start."""
+        query = select(Series).join(Job, Job.series_id == Series.id)
+        with self._database.read() as session:
+            return list(
+                session.scalars(query.where(Job.state == JobState.WAITING, Series.patient_id == patient_id).distinct())
+            )
+
+    def result_of(self, job_id: int) -> Result | None:
+        """What the job has made."""
+        with self._database.read() as session:
+            return session.scalar(select(Result).where(Result.job_id == job_id))
+
+    def result_instances(self, result_id: int) -> list[ResultInstance]:
+        """The instances of a result, in the order in which they were made."""
+        with self._database.read() as session:
+            rows = select(ResultInstance).where(ResultInstance.result_id == result_id).order_by(ResultInstance.id)
+            return list(session.scalars(rows))
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state."""
+        with self._database.read() as session:
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state))
+            return {str(state): count for state, count in rows}
+
+
+def supersede_jobs_of(session: Session, series_id: int, reason: str) -> None:
+    """Mark every job that used the series as superseded; what was not yet sent of their results never will be."""
+    jobs = session.scalars(select(Job).join(JobInput).where(JobInput.series_id == series_id, Job.state.in_(_OPEN)))
+    for job in jobs:
+        job.state, job.reason = JobState.SUPERSEDED, reason
+        events.append(session, What.JOB_SUPERSEDED, f"job/{job.id}", reason)
+        cancel_deliveries(session, job.id, reason)
+
+
+def _new_result(session: Session, job_id: int, made: Made) -> Result:
+    held = made.verdict is Verdict.HOLD
+    # A job that is tried again after it had finished replaces what it made: same inputs, same UIDs.
+    result = Result(
+        job_id=job_id,
+        state=ResultState.HELD if held else ResultState.RELEASED,
+        verdict=made.verdict,
+        findings=[finding.model_dump(mode="json") for finding in made.findings],
+        created_at=datetime.now(UTC),
+    )
+    session.add(result)
+    session.flush()
+    for instance in made.instances:
+        instance.result_id = result.id
+    session.add_all(made.instances)
+    session.flush()
+    events.append(session, What.RESULT_HELD if held else What.RESULT_RELEASED, f"result/{result.id}", made.verdict)
+    return result
+
+
+def _still_as_routed(session: Session, inputs: Iterable[LinkedSeries]) -> bool:
+    """Whether no series was opened again since routing looked at it."""
+    rows = [(session.get_one(Series, one.series.id), one.series) for one in inputs]
+    return all(row.revision == seen.revision and row.state == seen.state for row, seen in rows)
+
+
+def _job_for(session: Session, pipeline: str, input_key: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.pipeline == pipeline, Job.input_key == input_key))
+
+
+def _waiting_job(session: Session, pipeline: str, series_id: int) -> Job | None:
+    return session.scalar(
+        select(Job).where(Job.pipeline == pipeline, Job.series_id == series_id, Job.state == JobState.WAITING)
+    )
+
+
+def _paths(session: Session, series_id: int) -> tuple[str, ...]:
+    rows = select(Instance.path).where(Instance.series_id == series_id, Instance.state == InstanceState.RECEIVED)
+    return tuple(path for path in session.scalars(rows.order_by(Instance.id)) if path is not None)

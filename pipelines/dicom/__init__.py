@@ -1,0 +1,1 @@
+"""DICOM objects to arrays in mm, HU and Gy, and back."""

@@ -1,0 +1,68 @@
+"""The stability gate: findings in, one verdict out.
+
+A finding says what was measured on one result, in which unit, and against which limit. Limits come from the model card,
+where training measured them on held-out data; a measurement without a limit holds the result for a person.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Verdict(StrEnum):
+    """What happens to a result."""
+
+    RELEASE = "release"
+    """It is sent."""
+    FLAG = "flag"
+    """It is sent, and labelled."""
+    HOLD = "hold"
+    """It is not sent until a named person releases it."""
+
+
+_SEVERITY = {Verdict.RELEASE: 0, Verdict.FLAG: 1, Verdict.HOLD: 2}
+
+
+class Limits(BaseModel):
+    """The values of one finding above which a result is flagged or held."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flag_above: float
+    hold_above: float
+
+
+class Finding(BaseModel):
+    """One measured fact about one result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Snake case, with the unit where the value has one: `mean_change_hu`."""
+    value: float
+    unit: str
+    """UCUM code; "1" for a plain number."""
+    verdict: Verdict
+    text: str
+    """One plain sentence for the person who decides."""
+
+
+def judged(name: str, value: float, unit: str, limits: Limits | None, what: str) -> Finding:
+    """A finding with the verdict that `limits` give; without limits nobody knows what is normal, so it holds."""
+    if limits is None:
+        return Finding(
+            name=name, value=value, unit=unit, verdict=Verdict.HOLD, text=f"{what}: no limit was ever measured"
+        )
+    if value > limits.hold_above:
+        bound, verdict = f"above the limit of {limits.hold_above:g}", Verdict.HOLD
+    elif value > limits.flag_above:
+        bound, verdict = f"above the usual {limits.flag_above:g}", Verdict.FLAG
+    else:
+        bound, verdict = f"within the usual {limits.flag_above:g}", Verdict.RELEASE
+    return Finding(name=name, value=value, unit=unit, verdict=verdict, text=f"{what}: {value:.3g}, {bound}")
+
+
+def verdict_of(findings: Iterable[Finding]) -> Verdict:
+    """The gravest verdict among the findings; without any finding nothing is proved, so the result is held."""
+    return max((finding.verdict for finding in findings), key=_SEVERITY.__getitem__, default=Verdict.HOLD)
