@@ -1,0 +1,114 @@
+"""One DICOM file to one dataset of chosen, decoded elements; whatever the file holds, it reads or is rejected."""
+
+import io
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from pipelines.base import InputRejected
+from pipelines.dicom.attributes import PATIENT
+from pipelines.dicom.elements import MALFORMED, text
+
+UNREADABLE = (*MALFORMED, InvalidDicomError, OSError, zlib.error)
+"""What pydicom raises while it parses bytes that are not a whole DICOM file."""
+MAX_DEFLATED_BYTES = 64 * 2**20
+"""Larger deflated files are refused unread: a thousandfold expansion would fill the memory."""
+
+_NEVER_DROPPED = frozenset((*PATIENT, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"))
+
+
+def read_instance(path: Path, keywords: Iterable[str], pixels: bool = False) -> FileDataset:
+    """The named elements of a file, every one of them decoded.
+
+    Elements whose bytes make no sense are left out, so that the reader of an attribute finds it absent; those that
+    say which patient, study, series, instance or frame it is reject the file.
+
+    Parameters
+    ----------
+    path
+        A file with or without preamble.
+    keywords
+        The elements wanted; nested datasets come whole.
+    pixels
+        Whether the pixel data are wanted too.
+
+    Raises
+    ------
+    InputRejected
+        If the file can not be read, is not DICOM, or says in no usable way what it is.
+    """
+    content = _content(path)
+    wanted = [*keywords, "PixelData"] if pixels else list(keywords)
+    try:
+        with quiet():
+            dataset = dcmread(io.BytesIO(content), stop_before_pixels=not pixels, specific_tags=list(wanted))
+            _decode(dataset)
+    except UNREADABLE as error:
+        raise InputRejected("A file is not a whole DICOM file") from error
+    if not text(dataset, "SOPClassUID") and "SOPClassUID" in wanted:
+        raise InputRejected("A file does not say what kind of object it is (no SOP Class UID)")
+    return dataset
+
+
+def transfer_syntax(dataset: FileDataset) -> UID:
+    """Transfer Syntax UID of a file that was read; Implicit VR Little Endian where no file meta information says it.
+
+    Raises
+    ------
+    InputRejected
+        If the File Meta Information has none.
+    """
+    uid = text(dataset.file_meta, "TransferSyntaxUID")
+    if not uid:
+        raise InputRejected("A file does not state its transfer syntax")
+    return UID(uid)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings of pydicom about values that break the standard; what matters of them is judged here.
+
+    They quote the value, which may be a patient's.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _content(path: Path) -> bytes:
+    # Parsed from memory: a length field that lies can then ask for no more bytes than there are.
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputRejected(f"A file can not be read: {error.strerror}") from error
+    if len(content) > MAX_DEFLATED_BYTES and DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+        raise InputRejected("A deflated file is too large to be expanded")
+    return content
+
+
+def _decode(dataset: Dataset) -> None:
+    """Turn every raw element into its value now, where one place answers for what can go wrong."""
+    for tag in list(dataset.keys()):
+        try:
+            element = dataset[tag]
+        except MALFORMED:
+            _drop(dataset, tag)
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                _decode(item)
+
+
+def _drop(dataset: Dataset, tag: object) -> None:
+    from pydicom.datadict import keyword_for_tag  # local: only broken files need it
+
+    if keyword_for_tag(tag) in _NEVER_DROPPED:  # type: ignore[arg-type]
+        raise ValueError("an identifying element is malformed")
+    del dataset[tag]  # type: ignore[arg-type]

@@ -1,0 +1,256 @@
+"""What a worker process runs: one job order in, files and a report out. It knows no ledger and no network."""
+
+import hashlib
+import importlib
+import time
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from models.weights import WeightsError
+from pipelines.base import (
+    InputRejected,
+    Inputs,
+    InputSeries,
+    Labelling,
+    Outcome,
+    Pipeline,
+    PipelineError,
+    Progress,
+    no_progress,
+)
+from pipelines.dicom.elements import text
+from pipelines.dicom.writing import file_bytes, put, write_whole
+from pipelines.stability import Finding, Verdict, verdict_of
+
+REPORT_NAME = "report.json"
+RUN_SHARE = 0.9
+"""Part of the progress that the pipeline has; the rest is writing."""
+
+
+class PipelineConfigError(Exception):
+    """The configuration of a pipeline can not be used; the message names the pipeline and what is wrong with it."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OrderedSeries(_Record):
+    """The files of one input series."""
+
+    role: str
+    series_instance_uid: str
+    paths: tuple[Path, ...]
+
+
+class JobOrder(_Record):
+    """Everything that a worker has to know about one attempt of one job; JSON on the wire."""
+
+    job_id: int
+    attempt: int
+    pipeline_name: str
+    pipeline_class: str
+    """`module:Class`"""
+    settings: dict[str, Any]
+    trigger: OrderedSeries
+    linked: tuple[OrderedSeries, ...] = ()
+    labelling: Labelling = Labelling()
+    output_dir: Path
+
+    def inputs(self) -> Inputs:
+        """The order's series as a pipeline takes them."""
+        roles = sorted({series.role for series in self.linked})
+        return Inputs(
+            trigger=_input_series(self.trigger),
+            linked={role: tuple(_input_series(s) for s in self.linked if s.role == role) for role in roles},
+            labelling=self.labelling,
+        )
+
+
+class JobStatus(StrEnum):
+    """How an attempt ended that did not raise."""
+
+    FINISHED = "finished"
+    REJECTED = "rejected"
+    """No attempt can succeed on these inputs."""
+
+
+class WrittenInstance(_Record):
+    """One file that was made."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    file: str
+    """Relative to the folder of the report."""
+    sha256: str
+    bytes: int
+
+
+class WrittenSeries(_Record):
+    """One series that was made."""
+
+    series_instance_uid: str
+    modality: str
+    description: str
+    instances: tuple[WrittenInstance, ...]
+
+
+class JobReport(_Record):
+    """What an attempt made, and what was found about it."""
+
+    status: JobStatus
+    reason: str = ""
+    """Of a rejection: one plain sentence."""
+    series: tuple[WrittenSeries, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    verdict: Verdict
+    seconds: float
+
+
+def load_pipeline(name: str, class_path: str, settings: Mapping[str, Any]) -> Pipeline:
+    """The pipeline that a configuration file describes, with its weights verified.
+
+    Parameters
+    ----------
+    name
+        Name of the file, without its ending.
+    class_path
+        `module:Class`.
+    settings
+        Values for the fields of the class.
+
+    Raises
+    ------
+    PipelineConfigError
+        If the class can not be imported or is no pipeline, a setting is wrong, or weights are absent or altered.
+    """
+    pipeline_class = _pipeline_class(name, class_path)
+    try:
+        pipeline = pipeline_class(name=name, **settings)
+        pipeline.weights_sha256()
+    except ValidationError as error:
+        raise PipelineConfigError(f"{name}: settings: {_faults(error)}") from error
+    except WeightsError as error:
+        raise PipelineConfigError(f"{name}: weights: {error}") from error
+    except TypeError as error:
+        raise PipelineConfigError(f"{name}: settings: {error}") from error
+    return pipeline
+
+
+def execute(order: JobOrder, progress: Progress = no_progress) -> JobReport:
+    """Run the pipeline of an order and write its instances, then `report.json`, into the folder of the order.
+
+    Every file is fsync'd before it gets its name, and the report comes last: a folder with a report is whole.
+
+    Raises
+    ------
+    PipelineConfigError
+        If the pipeline can not be loaded.
+    PipelineError
+        If the attempt failed; all that a pipeline raises beside `InputRejected` passes through.
+    """
+    started = time.monotonic()
+    pipeline = load_pipeline(order.pipeline_name, order.pipeline_class, order.settings)
+    order.output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        outcome = pipeline.run(order.inputs(), lambda done, what: progress(done * RUN_SHARE, what))
+    except InputRejected as error:
+        report = JobReport(
+            status=JobStatus.REJECTED,
+            reason=str(error),
+            verdict=Verdict.HOLD,
+            seconds=time.monotonic() - started,
+        )
+    else:
+        _check_produced(pipeline, outcome)
+        report = _written(outcome, order.output_dir, started)
+    write_whole(order.output_dir / REPORT_NAME, report.model_dump_json(indent=1).encode())
+    progress(1.0, report.status)
+    return report
+
+
+def _input_series(series: OrderedSeries) -> InputSeries:
+    return InputSeries(series.role, series.series_instance_uid, series.paths)
+
+
+def _pipeline_class(name: str, class_path: str) -> type[Pipeline]:
+    module_name, separator, class_name = class_path.partition(":")
+    if not separator or not module_name or not class_name:
+        raise PipelineConfigError(f"{name}: class: {class_path} is not of the form module:Class")
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise PipelineConfigError(f"{name}: class: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, Pipeline):
+        raise PipelineConfigError(f"{name}: class: {class_path} is not a pipeline")
+    return found
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+
+
+def _check_produced(pipeline: Pipeline, outcome: Outcome) -> None:
+    """The node routes by what a pipeline says it makes, so it has to make that."""
+    made = {dataset.SOPClassUID for series in outcome.series for dataset in series}
+    if not made:
+        raise PipelineError(f"{pipeline.name} made no instance")
+    if not made <= pipeline.produces:
+        names = ", ".join(sorted(uid.name for uid in made - pipeline.produces))
+        raise PipelineError(f"{pipeline.name} made {names}, which it does not declare")
+
+
+def _written(outcome: Outcome, output_dir: Path, started: float) -> JobReport:
+    verdict = verdict_of(outcome.findings)
+    if verdict is not Verdict.RELEASE:
+        _label(outcome)
+    series = [_written_series(datasets, output_dir, index) for index, datasets in enumerate(outcome.series, start=1)]
+    return JobReport(
+        status=JobStatus.FINISHED,
+        series=tuple(series),
+        findings=outcome.findings,
+        verdict=verdict,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _label(outcome: Outcome) -> None:
+    """Say in the images themselves what was found: they may be seen where no report is (PS3.3 C.7.6.1)."""
+    remarks = "; ".join(finding.text for finding in outcome.findings if finding.verdict is not Verdict.RELEASE)
+    for series in outcome.series:
+        for dataset in series:
+            if "PixelData" in dataset:
+                put(dataset, "ImageComments", f"FLAGGED: {remarks or 'nothing was measured'}"[:10240])
+
+
+def _written_series(datasets: Sequence[Dataset], output_dir: Path, index: int) -> WrittenSeries:
+    folder = output_dir / f"{index:03d}"
+    folder.mkdir(exist_ok=True)
+    instances = tuple(_written_instance(dataset, folder) for dataset in datasets)
+    return WrittenSeries(
+        series_instance_uid=text(datasets[0], "SeriesInstanceUID"),
+        modality=text(datasets[0], "Modality"),
+        description=text(datasets[0], "SeriesDescription"),
+        instances=instances,
+    )
+
+
+def _written_instance(dataset: Dataset, folder: Path) -> WrittenInstance:
+    content = file_bytes(dataset)
+    path = folder / f"{dataset.SOPInstanceUID}.dcm"
+    write_whole(path, content)
+    return WrittenInstance(
+        sop_class_uid=dataset.SOPClassUID,
+        sop_instance_uid=dataset.SOPInstanceUID,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        file=f"{folder.name}/{path.name}",
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+    )
