@@ -1,0 +1,279 @@
+"""CycleGAN with a shared latent space and structure-preserving losses, for unpaired conversion of CT images.
+
+Two encoders Ex, Ey and two decoders Dx, Dy share one latent space; A -> B is Dy(Ex(x)), B -> A is Dx(Ey(y)). Images are
+slices (B, 1, H, W) in [-1, 1]; x is of domain A (the poorer modality), y of domain B (planning CT).
+
+Two choices differ from the published networks. The decoder makes a change that is added to its input, so an untrained
+network is the identity. And no layer normalises over the image, so what happens to a voxel depends on its
+neighbourhood and never on how much table or air the field of view holds.
+
+References
+----------
+Ozaki et al., Med Phys 2022, doi 10.1002/mp.15626; Kida et al., Med Phys 2020, doi 10.1002/mp.13963;
+Zhu et al., ICCV 2017, arXiv 1703.10593; Mao et al., ICCV 2017 (least squares), arXiv 1611.04076;
+Miyato et al., ICLR 2018 (spectral normalisation), arXiv 1802.05957.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+AIR_UNIT = -0.997
+"""At or below this an image value counts as air (the lower end of the window)."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Size of the generators; the card of the weights states it."""
+
+    channels: int = 24
+    """Feature maps at full resolution; doubled at each of the two halvings."""
+    encoder_blocks: int = 2
+    decoder_blocks: int = 2
+    stride: int = 4
+    """Rows and columns have to be multiples of this; two halvings."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term of the generators' loss; a term with weight 0 is not computed."""
+
+    cycle_a: float = 2.0
+    """Low: the noise of x can not come back from a clean image, and a high weight makes the network hide it there."""
+    cycle_b: float = 10.0
+    autoencoder: float = 1.0
+    adversarial: float = 1.0
+    domain: float = 0.1
+    air: float = 1.0
+    gradient: float = 0.0
+    total_variation: float = 1e-3
+    idempotence: float = 0.0
+
+
+Latent: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Features at full, half and quarter resolution."""
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))); shape kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = _conv(channels, channels)
+        with torch.no_grad():
+            # Without normalisation, a deep stack starts stably only if each block starts near the identity.
+            self.second.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        return x + self.second(functional.relu(self.first(x)))  # type: ignore[no-any-return]
+
+
+class Encoder(nn.Module):
+    """Image to latent: features at three scales."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        c = architecture.channels
+        self.entry = _conv(1, c)
+        self.halve_once = nn.Conv2d(c, 2 * c, 3, stride=2, padding=1, padding_mode="replicate")
+        self.halve_twice = nn.Conv2d(2 * c, 4 * c, 3, stride=2, padding=1, padding_mode="replicate")
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(architecture.encoder_blocks)))
+
+    def forward(self, image: Tensor) -> Latent:
+        """(B, 1, H, W) -> the latent of that image."""
+        fine = functional.relu(self.entry(image))  # (B, C, H, W)
+        half = functional.relu(self.halve_once(fine))  # (B, 2C, H/2, W/2)
+        deep = self.blocks(functional.relu(self.halve_twice(half)))  # (B, 4C, H/4, W/4)
+        return fine, half, deep
+
+
+class Decoder(nn.Module):
+    """Latent to a change of the image; an untrained one changes almost nothing."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        c = architecture.channels
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(architecture.decoder_blocks)))
+        self.double_once = _conv(4 * c, 2 * c)
+        self.double_twice = _conv(2 * c, c)
+        self.refine = _conv(c, c)
+        self.exit = _conv(c, 1)
+        with torch.no_grad():
+            self.exit.weight.mul_(0.1)
+
+    def forward(self, latent: Latent) -> Tensor:
+        """Latent -> (B, 1, H, W), within [-2, 2]: the way from one end of the range to the other."""
+        fine, half, deep = latent
+        x = functional.relu(self.double_once(_doubled(self.blocks(deep)))) + half  # (B, 2C, H/2, W/2)
+        x = functional.relu(self.double_twice(_doubled(x))) + fine  # (B, C, H, W)
+        return 2.0 * torch.tanh(self.exit(functional.relu(self.refine(x))))
+
+
+class Generator(nn.Module):
+    """One direction, D(E(image)): all that a conversion needs."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> "Generator":
+        """Make a generator with fresh weights."""
+        return cls(Encoder(architecture), Decoder(architecture))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) -> same shape, in [-1, 1]; H and W multiples of the stride."""
+        return (image + self.decoder(self.encoder(image))).clamp(-1.0, 1.0)  # type: ignore[no-any-return]
+
+
+class Discriminator(nn.Module):
+    """PatchGAN: one score for each patch of 22 x 22 pixels, 1 for real.
+
+    Spectral normalisation instead of instance normalisation: the latter hides the mean HU of a patch, which is half
+    of what tells MVCT from planning CT.
+    """
+
+    def __init__(self, channels: int = 48) -> None:
+        super().__init__()
+        c = channels
+        self.layers = nn.Sequential(
+            spectral_norm(nn.Conv2d(1, c, 4, stride=2)),  # (B, C, H/2, W/2)
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(c, 2 * c, 4, stride=2)),  # (B, 2C, H/4, W/4)
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(2 * c, 4 * c, 3)),  # (B, 4C, H/4, W/4)
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(4 * c, 1, 1)),  # (B, 1, H/4, W/4)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 1, H, W) -> (B, 1, about H/4, about W/4)."""
+        return self.layers(image)  # type: ignore[no-any-return]
+
+
+class CycleGAN(nn.Module):
+    """The four generator parts and two discriminators that train together."""
+
+    def __init__(self, architecture: Architecture, discriminator_channels: int = 48) -> None:
+        super().__init__()
+        self.encoder_a, self.encoder_b = Encoder(architecture), Encoder(architecture)
+        self.decoder_a, self.decoder_b = Decoder(architecture), Decoder(architecture)
+        self.discriminator_a = Discriminator(discriminator_channels)
+        self.discriminator_b = Discriminator(discriminator_channels)
+        self.a_to_b = Generator(self.encoder_a, self.decoder_b)
+        self.b_to_a = Generator(self.encoder_b, self.decoder_a)
+        self.a_to_a = Generator(self.encoder_a, self.decoder_a)
+        self.b_to_b = Generator(self.encoder_b, self.decoder_b)
+
+    def generator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of encoders and decoders, each once."""
+        parts = (self.encoder_a, self.encoder_b, self.decoder_a, self.decoder_b)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def discriminator_parameters(self) -> list[nn.Parameter]:
+        """Parameters of both discriminators."""
+        return [*self.discriminator_a.parameters(), *self.discriminator_b.parameters()]
+
+
+def cycle_loss(returned: Tensor, image: Tensor) -> Tensor:
+    """||Dx(Ey(Dy(Ex(x)))) - x||_1: there and back again."""
+    return functional.l1_loss(returned, image)
+
+
+def autoencoder_loss(model: CycleGAN, x: Tensor, y: Tensor) -> Tensor:
+    """||Dx(Ex(x)) - x||_1 + ||Dy(Ey(y)) - y||_1: each encoder and decoder of one domain belong together."""
+    return functional.l1_loss(model.a_to_a(x), x) + functional.l1_loss(model.b_to_b(y), y)
+
+
+def adversarial_loss(score: Tensor) -> Tensor:
+    """(C(fake) - 1)^2: least squares, the generator's side."""
+    return (score - 1.0).square().mean()
+
+
+def discriminator_loss(score_real: Tensor, score_fake: Tensor) -> Tensor:
+    """((C(real) - 1)^2 + C(fake)^2) / 2: least squares, the discriminator's side."""
+    return 0.5 * ((score_real - 1.0).square().mean() + score_fake.square().mean())
+
+
+def domain_preservation_loss(model: CycleGAN, x: Tensor, y: Tensor) -> Tensor:
+    """||Dx(Ey(x)) - x||_1 + ||Dy(Ex(y)) - y||_1: what already looks like the target must not change."""
+    return functional.l1_loss(model.b_to_a(x), x) + functional.l1_loss(model.a_to_b(y), y)
+
+
+def air_loss(image: Tensor, converted: Tensor) -> Tensor:
+    """Mean of |G(x) - x| [x is air xor G(x) is air]: air must neither appear nor vanish."""
+    differs = (image <= AIR_UNIT) != (converted <= AIR_UNIT)
+    return ((converted - image).abs() * differs).mean()
+
+
+def gradient_loss(image: Tensor, converted: Tensor) -> Tensor:
+    """||d G(x)/di - dx/di||_1 + ||d G(x)/dj - dx/dj||_1: edges stay where they are."""
+    change = converted - image
+    return change.diff(dim=-1).abs().mean() + change.diff(dim=-2).abs().mean()
+
+
+def total_variation(image: Tensor) -> Tensor:
+    """||dx/di||_1 + ||dx/dj||_1 of the converted image: noise has to be worth its price."""
+    return image.diff(dim=-1).abs().mean() + image.diff(dim=-2).abs().mean()
+
+
+def idempotence_loss(generator: nn.Module, converted: Tensor) -> Tensor:
+    """||G(G(x)) - G(x)||_1: a converted image has arrived."""
+    return functional.l1_loss(generator(converted), converted)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass of the generators gave; all (B, 1, H, W)."""
+
+    x: Tensor
+    y: Tensor
+    y_fake: Tensor
+    x_fake: Tensor
+
+
+def conversions(model: CycleGAN, x: Tensor, y: Tensor, noise: Tensor | float = 0.0) -> Step:
+    """Both conversions; `noise` is added to y before B -> A, since a network can not invent noise from nothing."""
+    y_noisy = torch.where(y > AIR_UNIT, y + noise, y)
+    return Step(x=x, y=y, y_fake=model.a_to_b(x), x_fake=model.b_to_a(y_noisy))
+
+
+def generator_losses(model: CycleGAN, step: Step, weights: LossWeights) -> dict[str, Tensor]:
+    """Every term with a weight above 0, weighted, by the name it has in `LossWeights`."""
+    terms: Mapping[str, Callable[[], Tensor]] = {
+        "cycle_a": lambda: cycle_loss(model.b_to_a(step.y_fake), step.x),
+        "cycle_b": lambda: cycle_loss(model.a_to_b(step.x_fake), step.y),
+        "autoencoder": lambda: autoencoder_loss(model, step.x, step.y),
+        "adversarial": lambda: (
+            adversarial_loss(model.discriminator_b(step.y_fake)) + adversarial_loss(model.discriminator_a(step.x_fake))
+        ),
+        "domain": lambda: domain_preservation_loss(model, step.x, step.y),
+        "air": lambda: air_loss(step.x, step.y_fake) + air_loss(step.y, step.x_fake),
+        "gradient": lambda: gradient_loss(step.x, step.y_fake) + gradient_loss(step.y, step.x_fake),
+        "total_variation": lambda: total_variation(step.y_fake),
+        "idempotence": lambda: idempotence_loss(model.a_to_b, step.y_fake),
+    }
+    return {name: getattr(weights, name) * term() for name, term in terms.items() if getattr(weights, name) > 0.0}
+
+
+def discriminator_losses(model: CycleGAN, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]) -> Tensor:
+    """Loss of both discriminators; `real` is (x, y), `fake` is (x_fake, y_fake), detached."""
+    loss_a = discriminator_loss(model.discriminator_a(real[0]), model.discriminator_a(fake[0]))
+    return loss_a + discriminator_loss(model.discriminator_b(real[1]), model.discriminator_b(fake[1]))
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, 2H, 2W)."""
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")

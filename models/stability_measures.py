@@ -1,0 +1,191 @@
+"""How much an enhancement changed the image and the anatomy: each measure grows as the result gets less trustworthy.
+
+The gate compares these values with limits from the model card, so the name of a measure is also its key in the card.
+Nothing here registers images: a registration would be a second model that could be wrong.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from models.intensity import Mask, body_mask
+from models.weights import TrainingDomain
+
+AIR_BELOW_HU = -500.0
+UNITS: Mapping[str, str] = {
+    "mean_change_hu": "[hnsf'U]",
+    "largest_local_change_hu": "[hnsf'U]",
+    "edge_shift_mm": "mm",
+    "body_dice_loss": "1",
+    "air_xor_fraction": "1",
+    "pixel_spacing_outside_mm": "mm",
+    "slice_spacing_outside_mm": "mm",
+    "body_mean_departure_sd": "1",
+}
+"""UCUM code of every measure, by name."""
+
+_LOCAL_SIGMA_MM = 4.0
+_EDGE_SIGMA_PIXELS = 1.0
+_PROFILE_PIXELS = 4.0
+_PROFILE_STEP_PIXELS = 0.25
+_LARGEST_SHIFT_PIXELS = 2.0
+_TILE_PIXELS = 32
+_STRONGEST_EDGES = 0.05
+_EDGES_PER_TILE = 24
+
+Spacing: TypeAlias = tuple[float, float, float]
+
+
+def stability_measures(
+    before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
+) -> dict[str, float]:
+    """All measures of output against input, by name.
+
+    Raises
+    ------
+    ValueError
+        If the two arrays differ in shape.
+    """
+    if before_hu_zyx.shape != after_hu_zyx.shape:
+        raise ValueError(f"input has shape {before_hu_zyx.shape}, output {after_hu_zyx.shape}")
+    body = body_mask(before_hu_zyx)
+    return {
+        "mean_change_hu": mean_change_hu(before_hu_zyx, after_hu_zyx, body),
+        "largest_local_change_hu": largest_local_change_hu(before_hu_zyx, after_hu_zyx, body, spacing_zyx_mm),
+        "edge_shift_mm": edge_shift_mm(before_hu_zyx, after_hu_zyx, spacing_zyx_mm),
+        "body_dice_loss": 1.0 - dice(body, body_mask(after_hu_zyx)),
+        "air_xor_fraction": air_xor_fraction(before_hu_zyx, after_hu_zyx, body),
+    }
+
+
+def domain_measures(domain: TrainingDomain, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> dict[str, float]:
+    """How far an input lies outside what the model was trained on, by name; 0 means inside."""
+    slice_mm, *pixel_mm = spacing_zyx_mm
+    body = body_mask(hu_zyx)
+    mean_hu = float(hu_zyx[body].mean()) if body.any() else float(hu_zyx.mean())
+    return {
+        "pixel_spacing_outside_mm": max(_outside(value, domain.pixel_spacing_mm) for value in pixel_mm),
+        "slice_spacing_outside_mm": _outside(slice_mm, domain.slice_spacing_mm),
+        "body_mean_departure_sd": abs(mean_hu - domain.body_mean_hu) / max(domain.body_mean_sd_hu, 1e-6),
+    }
+
+
+def mean_change_hu(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask) -> float:
+    """Mean absolute change inside the body, HU; 0 where there is no body."""
+    if not body.any():
+        return 0.0
+    return float(np.abs(after_hu_zyx[body] - before_hu_zyx[body]).mean())
+
+
+def largest_local_change_hu(
+    before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask, spacing_zyx_mm: Spacing
+) -> float:
+    """Largest absolute change inside the body after smoothing over 4 mm (Gaussian SD), HU.
+
+    The smoothing removes noise that was taken away rightly; what remains is a structure that came or went.
+    """
+    if not body.any():
+        return 0.0
+    sigma_pixels = [_LOCAL_SIGMA_MM / mm for mm in spacing_zyx_mm]
+    change_hu = np.where(body, after_hu_zyx - before_hu_zyx, 0.0).astype(np.float32)
+    return float(np.abs(ndimage.gaussian_filter(change_hu, sigma_pixels)[body]).max())
+
+
+def dice(first: Mask, second: Mask) -> float:
+    """Dice coefficient of two masks; 1 where both are empty."""
+    total = int(first.sum()) + int(second.sum())
+    return 1.0 if total == 0 else 2.0 * int((first & second).sum()) / total
+
+
+def air_xor_fraction(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask) -> float:
+    """Fraction of body voxels where exactly one of input and output is air (below -500 HU)."""
+    if not body.any():
+        return 0.0
+    differs = (before_hu_zyx < AIR_BELOW_HU) != (after_hu_zyx < AIR_BELOW_HU)
+    return float(differs[body].mean())
+
+
+def edge_shift_mm(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> float:
+    """In-plane displacement of edges from input to output, mm: 95th percentile over tiles of 32 x 32 pixels.
+
+    Along the normal of every strong edge the two intensity profiles are differentiated and their lag is found by
+    cross-correlation, to a fraction of a pixel; it does not depend on contrast. The normal shows only one component
+    of a displacement, so a tile's edges of many directions are solved together by least squares.
+    """
+    shifts = [_tile_shifts_pixels(before, after) for before, after in zip(before_hu_zyx, after_hu_zyx, strict=True)]
+    found = np.concatenate([np.zeros((0, 2)), *shifts])
+    if not len(found):
+        return 0.0
+    lengths_mm = np.hypot(found[:, 0] * spacing_zyx_mm[1], found[:, 1] * spacing_zyx_mm[2])
+    return float(np.percentile(lengths_mm, 95))
+
+
+def _tile_shifts_pixels(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.float64]:
+    """Displacement (row, column) of each tile with enough edges, in pixels, of one slice."""
+    before = ndimage.gaussian_filter(np.asarray(before, np.float64), _EDGE_SIGMA_PIXELS)
+    after = ndimage.gaussian_filter(np.asarray(after, np.float64), _EDGE_SIGMA_PIXELS)
+    points, normals = _edges(before)
+    if len(points) < _EDGES_PER_TILE:
+        return np.zeros((0, 2))
+    lags = _lags(_profiles(before, points, normals), _profiles(after, points, normals))
+    tiles = (points // _TILE_PIXELS) @ np.array([before.shape[1], 1])
+    solved = [_displacement(normals[tiles == tile], lags[tiles == tile]) for tile in np.unique(tiles)]
+    return np.array([shift for shift in solved if shift is not None]).reshape(-1, 2)
+
+
+def _edges(plane: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels (row, column) on the crest of the strongest gradients, and their unit normals."""
+    gradient = np.stack([np.gradient(plane, axis=0), np.gradient(plane, axis=1)])
+    strength = np.hypot(gradient[0], gradient[1])
+    threshold = max(float(np.quantile(strength, 1.0 - _STRONGEST_EDGES)), 1.0)
+    crest = (strength >= threshold) & (strength >= 0.98 * ndimage.maximum_filter(strength, 3))
+    margin = int(_PROFILE_PIXELS) + 1
+    interior = np.zeros_like(crest)
+    interior[margin:-margin, margin:-margin] = True
+    rows, columns = np.nonzero(crest & interior)
+    return np.stack([rows, columns], 1), (gradient[:, rows, columns] / strength[rows, columns]).T
+
+
+def _profiles(
+    plane: NDArray[np.float64], points: NDArray[np.int64], normals: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Differentiate the intensity along each normal; (edge, position), zero mean, unit length."""
+    positions = np.arange(-_PROFILE_PIXELS, _PROFILE_PIXELS + 1e-9, _PROFILE_STEP_PIXELS)
+    where = points.T[:, :, None] + normals.T[:, :, None] * positions
+    derivative = np.diff(ndimage.map_coordinates(plane, where, order=3, mode="nearest"), axis=1)
+    # The taper keeps a neighbouring edge at the end of the profile from taking over the correlation.
+    derivative = derivative * np.hanning(derivative.shape[1])
+    length = np.linalg.norm(derivative, axis=1, keepdims=True)
+    return np.asarray(derivative / np.maximum(length, 1e-9))
+
+
+def _lags(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lag of each profile of `after` behind `before`, pixels, from the crest of their cross-correlation."""
+    reach = int(_LARGEST_SHIFT_PIXELS / _PROFILE_STEP_PIXELS)
+    width = before.shape[1]
+    padded = np.pad(after, ((0, 0), (reach, reach)))
+    scores = np.stack([(before * padded[:, lag : lag + width]).sum(1) for lag in range(2 * reach + 1)], 1)
+    best = np.clip(scores.argmax(1), 1, 2 * reach - 1)
+    edges = np.arange(len(scores))
+    left, middle, right = (scores[edges, best + step] for step in (-1, 0, 1))
+    curvature = np.minimum(left - 2.0 * middle + right, -1e-9)
+    offset = np.clip(0.5 * (left - right) / curvature, -1.0, 1.0)
+    return np.asarray((best - reach + offset) * _PROFILE_STEP_PIXELS)
+
+
+def _displacement(normals: NDArray[np.float64], lags: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Least-squares displacement whose component along each normal is the lag; None where it is not determined."""
+    if len(lags) < _EDGES_PER_TILE:
+        return None
+    matrix = normals.T @ normals
+    # All edges parallel: the displacement along them can not be seen.
+    if np.linalg.cond(matrix) > 20.0:
+        return None
+    return np.asarray(np.linalg.solve(matrix, normals.T @ lags))
+
+
+def _outside(value: float, limits: tuple[float, float]) -> float:
+    return max(limits[0] - value, value - limits[1], 0.0)

@@ -1,0 +1,174 @@
+"""Weights and their cards: a file of numbers is used only if its SHA-256 is the one that its card states.
+
+A card is Markdown with YAML front matter. The front matter is what programs read: architecture, window, training
+domain, limits and measured figures; the text below is for people.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from torch import Tensor
+
+_ROOT = Path(__file__).parent
+_FENCE = "---\n"
+
+
+class WeightsError(Exception):
+    """Weights can not be used; the message is one plain sentence."""
+
+
+class Limits(BaseModel):
+    """Values of one measure above which a result is flagged or held; measured on validation patients."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flag_above: float
+    hold_above: float
+
+
+class TrainingDomain(BaseModel):
+    """What the training images had in common; an image outside it is outside what was ever measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modality: str
+    """What the images are, in words: `simulated MVCT, head and neck`."""
+    pixel_spacing_mm: tuple[float, float]
+    """Smallest and largest."""
+    slice_spacing_mm: tuple[float, float]
+    """Smallest and largest."""
+    body_mean_hu: float
+    """Mean over the training volumes of the mean HU inside the body."""
+    body_mean_sd_hu: float
+    """Standard deviation of that mean between volumes."""
+    patients: int
+    slices: int
+
+
+class Card(BaseModel):
+    """What is known about one weights file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    method: str
+    """What the weights are for: `cyclegan`."""
+    architecture: Mapping[str, int]
+    """Settings of the network, as its configuration class takes them."""
+    window_hu: tuple[float, float]
+    working_spacing_mm: float | None = None
+    """Images with finer pixels are converted at this pixel spacing; None: always at their own."""
+    training_domain: TrainingDomain
+    limits: Mapping[str, Limits] = Field(default_factory=dict)
+    """By name of the measure, as in `models.stability_measures`."""
+    metrics: Mapping[str, float] = Field(default_factory=dict)
+    """Measured on test patients, with the unit in the name."""
+    text: str = Field(default="", exclude=True)
+    """The part for people, Markdown."""
+
+
+def shipped() -> list[str]:
+    """Names of the weights that come with the package."""
+    return sorted(path.stem for path in (_ROOT / "weights").glob("*.safetensors"))
+
+
+def load_card(weights: str) -> Card:
+    """Card of shipped weights (by name) or of a `.safetensors` file (by path, card beside it); SHA-256 verified.
+
+    Raises
+    ------
+    WeightsError
+        If file or card is absent, the card is malformed, or the file is not the one the card describes.
+    """
+    weights_path, card_path = _paths(weights)
+    card = _read_card(card_path)
+    _verified_bytes(weights_path, card)
+    return card
+
+
+def load_weights(weights: str) -> tuple[Card, dict[str, Tensor]]:
+    """Card and tensors, float32 on the CPU; `weights` and errors as in `load_card`."""
+    weights_path, card_path = _paths(weights)
+    card = _read_card(card_path)
+    try:
+        tensors = tensors_from_bytes(_verified_bytes(weights_path, card))
+    except SafetensorError as error:
+        raise WeightsError(f"{weights_path} is not a safetensors file: {error}") from error
+    return card, {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def save(
+    weights_path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any], text: str, card_path: Path | None = None
+) -> Card:
+    """Write weights and their card (beside them unless `card_path` says otherwise); SHA-256 and name are filled in."""
+    content = tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    digest = hashlib.sha256(content).hexdigest()
+    complete = Card.model_validate({**card, "name": weights_path.stem, "sha256": digest, "text": text})
+    weights_path.parent.mkdir(parents=True, exist_ok=True)
+    weights_path.write_bytes(content)
+    write_card(card_path or weights_path.with_suffix(".md"), complete)
+    return complete
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write a card as Markdown with YAML front matter."""
+    front = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(f"{_FENCE}{front}{_FENCE}{card.text}", encoding="utf-8")
+
+
+def _paths(weights: str) -> tuple[Path, Path]:
+    """Weights file and card; a bare name is a shipped one, anything with an ending is a path."""
+    path = Path(weights)
+    if path.suffix == ".safetensors":
+        return path, path.with_suffix(".md")
+    if path.name != weights:
+        raise WeightsError(f"{weights} is neither the name of shipped weights nor a .safetensors file")
+    return _ROOT / "weights" / f"{weights}.safetensors", _ROOT / "cards" / f"{weights}.md"
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise WeightsError(f"the card {path} can not be read: {error.strerror}") from error
+    _, *parts = content.split(_FENCE, 2)
+    if len(parts) != 2:
+        raise WeightsError(f"the card {path} has no YAML front matter")
+    try:
+        return Card.model_validate({**_mapping(parts[0]), "text": parts[1]})
+    except (yaml.YAMLError, ValidationError, ValueError) as error:
+        raise WeightsError(f"the card {path} is malformed: {error}") from error
+
+
+def _mapping(front: str) -> dict[str, Any]:
+    content = yaml.safe_load(front)
+    if not isinstance(content, dict):
+        raise ValueError("the front matter is not a mapping")
+    return content
+
+
+def _verified_bytes(path: Path, card: Card) -> bytes:
+    try:
+        modified_ns = path.stat().st_mtime_ns
+        content, digest = _content(path, modified_ns)
+    except OSError as error:
+        raise WeightsError(f"the weights file {path} can not be read: {error.strerror}") from error
+    if digest != card.sha256:
+        raise WeightsError(f"the weights file {path} is not the one its card describes: its SHA-256 is {digest}")
+    return content
+
+
+@lru_cache(maxsize=8)
+def _content(path: Path, modified_ns: int) -> tuple[bytes, str]:
+    """Content and SHA-256; cached because a pipeline asks for the digest with every job."""
+    content = path.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()
