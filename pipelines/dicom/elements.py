@@ -4,9 +4,11 @@ import math
 import struct
 
 from pydicom import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.sequence import Sequence as DicomSequence
 
-MALFORMED = (
+MALFORMED: tuple[type[Exception], ...] = (
+    BytesLengthException,
     ValueError,
     TypeError,
     ArithmeticError,

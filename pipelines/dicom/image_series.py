@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
-from pydicom.uid import UID
 
 from pipelines.base import InputRejected
 from pipelines.dicom.attributes import IMAGE_HEADER
@@ -98,7 +97,7 @@ def read_image_series(paths: Iterable[Path], modalities: frozenset[str] = CT) ->
 
 def _check_modality(images: Sequence[FileDataset], modalities: frozenset[str]) -> None:
     for image in images:
-        modality = MODALITY_OF.get(UID(text(image, "SOPClassUID")))
+        modality = MODALITY_OF.get(text(image, "SOPClassUID"))
         if modality is None:
             raise InputRejected("A file is not a CT, MR or PET image")
         if modality not in modalities or text(image, "Modality") not in ("", modality):
@@ -181,7 +180,7 @@ def _slice(header: Dataset, stored: NDArray[np.int32]) -> _Slice:
 def _rescale(header: Dataset) -> tuple[float, float]:
     """Rescale Slope and Intercept; 1 and 0 for MR without them, required of all others (PS3.3 C.8.2.1, C.8.9.4)."""
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
-    is_mr = MODALITY_OF[UID(text(header, "SOPClassUID"))] == "MR"
+    is_mr = MODALITY_OF[text(header, "SOPClassUID")] == "MR"
     if slope is None and intercept is None and is_mr:
         return 1.0, 0.0
     if slope is None or intercept is None or slope == 0:
@@ -217,7 +216,7 @@ def _assembled(slices: Sequence[_Slice]) -> ImageSeries:
     ascending = [slices[index] for index in order]
     values = np.stack([slice_.values for slice_ in ascending])
     return ImageSeries(
-        modality=MODALITY_OF[UID(text(ascending[0].header, "SOPClassUID"))],
+        modality=MODALITY_OF[text(ascending[0].header, "SOPClassUID")],
         volume=Volume(values, affine_of([planes[index] for index in order])),
         padding_zyx=np.stack([slice_.padding for slice_ in ascending]),
         headers=tuple(slice_.header for slice_ in ascending),

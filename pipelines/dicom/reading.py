@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from pipelines.base import InputRejected
 from pipelines.dicom.attributes import PATIENT
 from pipelines.dicom.elements import MALFORMED, text
 
-UNREADABLE = (*MALFORMED, InvalidDicomError, OSError, zlib.error)
+UNREADABLE: tuple[type[Exception], ...] = (*MALFORMED, InvalidDicomError, OSError, zlib.error)
 """What pydicom raises while it parses bytes that are not a whole DICOM file."""
 MAX_DEFLATED_BYTES = 64 * 2**20
 """Larger deflated files are refused unread: a thousandfold expansion would fill the memory."""
@@ -68,7 +71,7 @@ def transfer_syntax(dataset: FileDataset) -> UID:
     uid = text(dataset.file_meta, "TransferSyntaxUID")
     if not uid:
         raise InputRejected("A file does not state its transfer syntax")
-    return UID(uid)
+    return UID(uid, validation_mode=IGNORE)
 
 
 @contextmanager
@@ -101,14 +104,22 @@ def _decode(dataset: Dataset) -> None:
         except MALFORMED:
             _drop(dataset, tag)
             continue
-        if element.VR == "SQ":
+        if not _is_of_its_vr(element):
+            _drop(dataset, tag)
+        elif element.VR == "SQ":
             for item in element.value or ():
                 _decode(item)
 
 
-def _drop(dataset: Dataset, tag: object) -> None:
-    from pydicom.datadict import keyword_for_tag  # local: only broken files need it
+def _is_of_its_vr(element: DataElement) -> bool:
+    """Whether pydicom could make a value of the VR; where not, it gives text or another VR without an error."""
+    if element.VR in ("DS", "IS"):
+        values = element.value if element.VM > 1 else [element.value]
+        return not any(isinstance(value, str) and value for value in values)
+    return keyword_for_tag(element.tag) == "" or element.VR in dictionary_VR(element.tag).split(" or ")
 
-    if keyword_for_tag(tag) in _NEVER_DROPPED:  # type: ignore[arg-type]
+
+def _drop(dataset: Dataset, tag: BaseTag) -> None:
+    if keyword_for_tag(tag) in _NEVER_DROPPED:
         raise ValueError("an identifying element is malformed")
-    del dataset[tag]  # type: ignore[arg-type]
+    del dataset[tag]

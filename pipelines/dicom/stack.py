@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import (
-    UID,
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
@@ -29,7 +28,7 @@ from pydicom.uid import (
 
 from pipelines.dicom.elements import items, number, numbers, text, whole_number, words
 
-MODALITY_OF: dict[UID, str] = {
+MODALITY_OF: dict[str, str] = {
     CTImageStorage: "CT",
     EnhancedCTImageStorage: "CT",
     LegacyConvertedEnhancedCTImageStorage: "CT",
@@ -290,9 +289,8 @@ def _uneven(steps_mm: NDArray[np.float64]) -> StackFault:
     shortest, longest = steps_mm.min(), steps_mm.max()
     if np.abs(multiples - multiples.round()).max() <= MULTIPLE_TOLERANCE:
         missing = int(multiples.round().sum()) - len(multiples)
-        sentence = (
-            f"{missing} slices are missing: the distance between slices goes from {shortest:.3g} to {longest:.3g} mm"
-        )
+        are_missing = "1 slice is missing" if missing == 1 else f"{missing} slices are missing"
+        sentence = f"{are_missing}: neighbours are {shortest:.3g} to {longest:.3g} mm apart"
         return StackFault(FaultKind.GAP, True, sentence)
     sentence = f"The distance between slices varies from {shortest:.3g} to {longest:.3g} mm"
     return StackFault(FaultKind.UNEVEN, True, sentence)

@@ -1,0 +1,73 @@
+"""Bytes that an enemy or a bad disk made: the reader refuses them or reads them, and does nothing else."""
+
+import io
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import dcmread
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+
+from pipelines.base import InputRejected
+from pipelines.dicom.dose import read_dose
+from pipelines.dicom.image_series import read_image_series
+from pipelines.dicom.reading import UNREADABLE, quiet
+from pipelines.dicom.registration import read_registration
+from pipelines.dicom.stack import stack_fault
+from pipelines.dicom.structure_set import read_structure_set
+from tests.pipelines.made import ct_series, enhanced_ct, ramp, write
+
+SYNTAXES: dict[str, UID] = {"implicit": ImplicitVRLittleEndian, "rle": RLELossless}
+READERS = (lambda path: read_image_series([path]), read_dose, read_structure_set, read_registration)
+FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@cache
+def valid(kind: str, folder: Path) -> bytes:
+    small = ramp(slices=2, rows=4, columns=4)
+    dataset = enhanced_ct(small) if kind == "enhanced" else ct_series(small)[0]
+    return write([dataset], folder, SYNTAXES.get(kind, ExplicitVRLittleEndian))[0].read_bytes()
+
+
+def with_flips(content: bytes, data: st.DataObject, most: int) -> bytearray:
+    flipped = bytearray(content)
+    places = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255))
+    for place, value in data.draw(st.lists(places, max_size=most)):
+        flipped[place] = value
+    return flipped
+
+
+@pytest.mark.parametrize("kind", ["explicit", "implicit", "rle", "enhanced"])
+@FUZZ
+@given(data=st.data())
+def test_flipped_and_cut_bytes_are_refused_or_read(folder: Path, kind: str, data: st.DataObject) -> None:
+    content = with_flips(valid(kind, folder), data, most=12)
+    end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    path = folder / "fuzzed.dcm"
+    path.write_bytes(content[:end])
+    for reader in READERS:
+        try:
+            reader(path)
+        except InputRejected:
+            continue
+
+
+@FUZZ
+@given(data=st.data())
+def test_the_stack_of_broken_headers_is_judged_without_an_error(folder: Path, data: st.DataObject) -> None:
+    """Headers as pydicom leaves them, undecoded: the node asks about files that it only parsed."""
+    content = with_flips(valid("implicit", folder), data, most=4)
+    try:
+        with quiet():
+            header = dcmread(io.BytesIO(content))
+    except UNREADABLE:
+        return
+    with quiet():
+        stack_fault([header, header])
