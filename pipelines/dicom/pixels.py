@@ -37,6 +37,9 @@ LOSSY_METHODS: dict[UID, str] = {
 }
 """Transfer syntaxes that may lose something, with their Lossy Image Compression Method (PS3.3 C.7.6.1.1.5.1)."""
 
+UNDECODABLE: tuple[type[Exception], ...] = (*UNREADABLE, RuntimeError, MemoryError)
+"""What pydicom and its decoders raise on pixel data that are broken."""
+
 # The fastest bit-exact decoder of each family; gdcm decodes the rest, pydicom itself RLE.
 _DECODERS: dict[UID, str] = {
     JPEGLSLossless: "pyjpegls",
@@ -123,7 +126,7 @@ def _decoded(dataset: FileDataset, syntax: UID, shape: tuple[int, int, int]) -> 
         with quiet():
             decoder = get_decoder(syntax)
             values, _ = decoder.as_array(dataset, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
-    except (*UNREADABLE, RuntimeError, MemoryError) as error:
+    except UNDECODABLE as error:
         raise InputRejected(f"The pixel data can not be decoded ({_syntax_name(syntax)})") from error
     if values.size != np.prod(shape) or values.shape[-2:] != shape[1:]:
         raise InputRejected("The compressed pixel data have another size than the header announces")

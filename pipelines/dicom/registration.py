@@ -44,6 +44,7 @@ def spatial_registration(
     dataset = companion(moving.header, new, SpatialRegistrationStorage, "REG")
     dataset.FrameOfReferenceUID = fixed.frame_of_reference_uid
     put(dataset, "PositionReferenceIndicator", None)
+    put(dataset, "Laterality", None)
     date, time = acquisition_date(moving.header)
     put(dataset, "ContentDate", date)
     put(dataset, "ContentTime", time)
