@@ -68,7 +68,7 @@ class CbctSettings:
 
     views: int = 120
     photons_per_ray: float = 5.0e4
-    scatter_to_primary: float = 0.08
+    scatter_to_primary: float = 0.015
     """Scatter that the scanner's own correction left, relative to the mean primary signal of the view."""
     blur_fwhm_mm: float = 1.0
 

@@ -1,0 +1,164 @@
+"""The card of freshly trained weights: training domain, stability limits and the text for people."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from models.cyclegan import Architecture
+from models.inference import EnhancementModel, enhanced, load_generator
+from models.stability_measures import domain_measures, stability_measures
+from models.training.pairs import SimulatedPair, simulated_pair
+from models.training.volumes import TrainingVolume, of_split
+from models.weights import Card, Limits, TrainingDomain, save, write_card
+
+_FLAG_PERCENTILE, _HOLD_PERCENTILE = 95.0, 99.5
+_NOISE_REALISATIONS = 2
+_SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
+"""Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
+
+_TEXT = """\
+# {name}
+
+**Trained on simulated MVCT: no image of a megavoltage scanner was ever seen.** Planning CT slices and MVCT slices that
+were simulated from other patients' planning CT, unpaired.
+
+## Intended use
+
+Research. Converts {modality} to the appearance of planning CT on the same grid.
+
+## Data
+
+{patients} training patients, {slices} slices; {updates} updates of {batch} crops of {crop} pixels, seed {seed}.
+
+## Stability limits
+
+The {flag:g}th and {hold:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
+"""
+
+
+class _Settings(Protocol):
+    """What the card says about a training run."""
+
+    @property
+    def updates(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def crop_pixels(self) -> int: ...
+    @property
+    def window_hu(self) -> tuple[float, float]: ...
+    @property
+    def noise_sd_hu(self) -> tuple[float, float]: ...
+    @property
+    def working_spacing_mm(self) -> float | None: ...
+    @property
+    def architecture(self) -> Architecture: ...
+
+
+def finished_weights(
+    generator: nn.Module,
+    settings: _Settings,
+    pairs: Sequence[SimulatedPair],
+    volumes: Sequence[TrainingVolume],
+    path: Path,
+    progress: Callable[[float, str], None],
+) -> Path:
+    """Write weights and card; limits are measured with the weights as they were written."""
+    domain = training_domain(pairs)
+    facts = {
+        "method": "cyclegan",
+        "architecture": asdict(settings.architecture),
+        "window_hu": settings.window_hu,
+        "working_spacing_mm": settings.working_spacing_mm,
+        "training_domain": domain,
+    }
+    card = save(path, generator.state_dict(), facts, "")
+    validation = of_split(volumes, "validation")
+    model = load_generator(str(path))
+    limits = measured_limits(model, validation, settings.noise_sd_hu, settings.seed)
+    progress(1.0, "measuring limits")
+    write_card(
+        path.with_suffix(".md"),
+        card.model_copy(update={"limits": limits, "text": _text(card, settings, len(validation))}),
+    )
+    return path
+
+
+def training_domain(pairs: Sequence[SimulatedPair]) -> TrainingDomain:
+    """What the simulated MVCT of the training patients have in common."""
+    means = [float(pair.mvct_hu_zyx[pair.body].mean()) for pair in pairs if pair.body.any()]
+    pixels = [mm for pair in pairs for mm in pair.volume.spacing_zyx_mm[1:]]
+    slices = [pair.volume.spacing_zyx_mm[0] for pair in pairs]
+    return TrainingDomain(
+        modality="simulated MVCT",
+        pixel_spacing_mm=(round(min(pixels), 3), round(max(pixels), 3)),
+        slice_spacing_mm=(round(min(slices), 3), round(max(slices), 3)),
+        body_mean_hu=round(float(np.mean(means)), 2),
+        body_mean_sd_hu=round(float(np.std(means)), 2),
+        patients=len(pairs),
+        slices=sum(len(pair.useful_slices()) for pair in pairs),
+    )
+
+
+def measured_limits(
+    model: EnhancementModel, volumes: Sequence[TrainingVolume], noise_sd_hu: tuple[float, float], seed: int
+) -> dict[str, Limits]:
+    """95th and 99.5th percentile of every measure over the volumes and noise realisations; empty without volumes.
+
+    Without a limit the gate holds every result, as nobody knows what is normal.
+    """
+    if not volumes:
+        return {}
+    cases = [
+        _measures(model, simulated_pair(volume, noise_sd_hu, seed + 1 + realisation))
+        for volume in volumes
+        for realisation in range(_NOISE_REALISATIONS)
+    ]
+    limits = {name: _limits([case[name] for case in cases]) for name in cases[0]}
+    return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
+
+
+def _measures(model: EnhancementModel, pair: SimulatedPair) -> Mapping[str, float]:
+    spacing = pair.volume.spacing_zyx_mm
+    output = enhanced(model, pair.mvct_hu_zyx, spacing)
+    return {
+        **stability_measures(pair.mvct_hu_zyx, output, spacing),
+        **domain_measures(model.card.training_domain, pair.mvct_hu_zyx, spacing),
+    }
+
+
+def _limits(values: Sequence[float]) -> Limits:
+    flag, hold = (float(np.percentile(values, q)) for q in (_FLAG_PERCENTILE, _HOLD_PERCENTILE))
+    return Limits(flag_above=_rounded_up(flag), hold_above=_rounded_up(hold))
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits, never below the value: a case that was measured stays within."""
+    if value <= 0.0:
+        return 0.0
+    unit = 10.0 ** (np.floor(np.log10(value)) - 3)
+    return float(f"{np.ceil(value / unit) * unit:.6g}")
+
+
+def _text(card: Card, settings: _Settings, validation: int) -> str:
+    facts: dict[str, Any] = {
+        "name": card.name,
+        "modality": card.training_domain.modality,
+        "patients": card.training_domain.patients,
+        "slices": card.training_domain.slices,
+        "updates": settings.updates,
+        "batch": settings.batch,
+        "crop": settings.crop_pixels,
+        "seed": settings.seed,
+        "flag": _FLAG_PERCENTILE,
+        "hold": _HOLD_PERCENTILE,
+        "validation": validation,
+        "cases": validation * _NOISE_REALISATIONS,
+    }
+    return _TEXT.format_map(facts)

@@ -1,0 +1,26 @@
+"""Learning curve of a training log."""
+
+import csv
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_learning_curve(log: Path, png: Path) -> None:
+    """Draw every column of the CSV log against the number of updates; nothing where the log has no row yet."""
+    if not log.exists():
+        return
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    updates = [int(row["update"]) for row in rows]
+    for term in (name for name in rows[0] if name != "update"):
+        axes.plot(updates, [float(row[term]) for row in rows], label=term.replace("_", " "))
+    axes.set_yscale("log")
+    axes.set_xlabel("updates")
+    axes.set_ylabel("weighted loss")
+    axes.legend()
+    figure.savefig(png, dpi=100)
