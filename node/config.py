@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pipelines.execution import PipelineConfigError, load_pipeline
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from node.errors import ConfigError
 from node.roles import RoleRule
 from pipelines.base import Labelling, Pipeline
+from pipelines.execution import PipelineConfigError, load_pipeline
 
 SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
@@ -133,6 +133,8 @@ class Limits(_Settings):
 
     time_s: float = Field(default=600.0, gt=0)
     memory_gib: float = Field(default=8.0, gt=0)
+    resources: dict[str, float] = {}
+    """Of the workers, such as `GPU: 1`; as announced to Dask by `--resources`."""
 
 
 class SiteLabelling(_Settings):
@@ -191,7 +193,7 @@ class Config:
         try:
             return load_pipeline(name, settings.class_path, settings.settings)
         except PipelineConfigError as error:
-            raise ConfigError(path, error.key, error.reason) from error
+            raise ConfigError(path, "", str(error)) from error
 
     def loaded_pipelines(self) -> dict[str, Pipeline]:
         """Every enabled pipeline, imported and with its weights verified; raises ConfigError as `pipeline` does."""

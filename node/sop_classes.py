@@ -6,6 +6,12 @@ from pydicom.uid import UID
 LABEL_MAP_SEGMENTATION_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 """Not yet in pydicom's dictionary; highdicom writes it."""
 
+VERIFICATION = UID("1.2.840.10008.1.1")
+STORAGE_COMMITMENT_PUSH = UID("1.2.840.10008.1.20.1")
+STORAGE_COMMITMENT_PUSH_INSTANCE = UID("1.2.840.10008.1.20.1.1")
+STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+STUDY_ROOT_MOVE = UID("1.2.840.10008.5.1.4.1.2.2.2")
+
 STORAGE_SOP_CLASSES: dict[str, tuple[UID, ...]] = {
     "Images": (
         uid.CTImageStorage,

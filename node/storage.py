@@ -101,21 +101,19 @@ class Storage:
         return path
 
     def attempt_folder(self, job_id: int, attempt: int) -> Path:
-        """A new, empty folder for one attempt of a job."""
-        folder = self.root / "jobs" / str(job_id) / str(attempt)
-        shutil.rmtree(folder, ignore_errors=True)
+        """A new folder for one attempt of a job; never one in which a worker of an earlier run may still write."""
+        folder = self.root / "jobs" / str(job_id) / f"{attempt}-{uuid.uuid4().hex[:8]}"
         folder.mkdir(parents=True)
         return folder
 
-    def keep_result(self, job_id: int, attempt: int) -> str:
+    def keep_result(self, job_id: int, attempt_folder: Path) -> str:
         """Move what the attempt has written to the results, durably; returns the folder."""
-        source = self.root / "jobs" / str(job_id) / str(attempt)
         relative = f"results/{job_id}"
         target = self.root / relative
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(source, target)
+        os.replace(attempt_folder, target)
         fsync_folder(target.parent)
-        shutil.rmtree(source.parent, ignore_errors=True)
+        self.remove_job(job_id)
         return relative
 
     def remove(self, relatives: Iterable[str]) -> None:

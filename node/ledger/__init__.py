@@ -1,21 +1,25 @@
 """The ledger: instances, series, jobs, results, deliveries and events; the only package that speaks SQL."""
 
+from collections.abc import Sequence
+
 from node.ledger.database import Database
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.events import EventLedger
 from node.ledger.jobs import JobLedger
+from node.ledger.removal import RemovalLedger
 from node.ledger.series import SeriesLedger
 
 
 class Ledger:
     """The truth about everything that the node has received, made and sent."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, committing_peers: Sequence[str] = ()) -> None:
         self._database = Database(url)
         self._database.migrate()
         self.series = SeriesLedger(self._database)
         self.jobs = JobLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)
+        self.removal = RemovalLedger(self._database, committing_peers)
         self.events = EventLedger(self._database)
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from node.ledger import events
@@ -194,12 +194,20 @@ class JobLedger:
             return list(session.scalars(query.where(Job.state == state) if state else query))
 
     def triggers_waiting(self, patient_id: str) -> list[Series]:
-        """The series on which a waiting job of this patient would start."""
-        query = select(Series).join(Job, Job.series_id == Series.id)
+        """The series of this patient on which a job would start that still waits."""
         with self._database.read() as session:
-            return list(
-                session.scalars(query.where(Job.state == JobState.WAITING, Series.patient_id == patient_id).distinct())
-            )
+            return list(session.scalars(_triggers(JobState.WAITING).where(Series.patient_id == patient_id)))
+
+    def triggers_superseded_with(self, series_id: int) -> list[Series]:
+        """The series on which jobs had started that were superseded when this one was opened again."""
+        used = select(JobInput.job_id).where(JobInput.series_id == series_id)
+        with self._database.read() as session:
+            return list(session.scalars(_triggers(JobState.SUPERSEDED).where(Job.id.in_(used))))
+
+    def triggers_to_fetch_for(self) -> list[Series]:
+        """The series on which a job would start whose time for fetching what it lacks is not over."""
+        with self._database.read() as session:
+            return list(session.scalars(_triggers(JobState.WAITING).where(Job.fetch_until > datetime.now(UTC))))
 
     def result_of(self, job_id: int) -> Result | None:
         """What the job has made."""
@@ -230,7 +238,6 @@ def supersede_jobs_of(session: Session, series_id: int, reason: str) -> None:
 
 def _new_result(session: Session, job_id: int, made: Made) -> Result:
     held = made.verdict is Verdict.HOLD
-    # A job that is tried again after it had finished replaces what it made: same inputs, same UIDs.
     result = Result(
         job_id=job_id,
         state=ResultState.HELD if held else ResultState.RELEASED,
@@ -262,6 +269,10 @@ def _waiting_job(session: Session, pipeline: str, series_id: int) -> Job | None:
     return session.scalar(
         select(Job).where(Job.pipeline == pipeline, Job.series_id == series_id, Job.state == JobState.WAITING)
     )
+
+
+def _triggers(state: JobState) -> Select[Series]:
+    return select(Series).join(Job, Job.series_id == Series.id).where(Job.state == state).distinct()
 
 
 def _paths(session: Session, series_id: int) -> tuple[str, ...]:

@@ -163,7 +163,7 @@ class SeriesLedger:
             return {str(state): count for state, count in rows}
 
 
-def _received(series_id: int) -> Select[tuple[Instance]]:
+def _received(series_id: int) -> Select[Instance]:
     return (
         select(Instance)
         .where(Instance.series_id == series_id, Instance.state == InstanceState.RECEIVED)

@@ -1,0 +1,1 @@
+"""The commands of `rtnode`, by what they are about."""

@@ -1,0 +1,119 @@
+"""From queued jobs to orders, and from the reports of workers to results in the ledger."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from node.config import Config
+from node.engine import Ended, Engine
+from node.ledger import Ledger
+from node.ledger.jobs import JobInstances, Made
+from node.ledger.schema import Job, ResultInstance
+from node.storage import Storage
+from pipelines.base import Pipeline
+from pipelines.execution import JobOrder, JobReport, JobStatus, OrderedSeries
+
+DEATHS_OF_A_POISONED_JOB = 2
+
+log = logging.getLogger(__name__)
+
+
+class Dispatch:
+    """Keeps the workers busy and files what they have made."""
+
+    def __init__(
+        self, config: Config, pipelines: Mapping[str, Pipeline], ledger: Ledger, storage: Storage, engine: Engine
+    ) -> None:
+        self._config = config
+        self._pipelines = pipelines
+        self._ledger = ledger
+        self._storage = storage
+        self._engine = engine
+
+    def dispatch(self) -> None:
+        """Hand queued jobs to the workers that are free."""
+        free = self._engine.free_slots()
+        for job in self._ledger.jobs.claim(free) if free else []:
+            if job.pipeline not in self._pipelines:
+                self._ledger.jobs.fail(job, f"the configuration has no pipeline {job.pipeline}")
+                continue
+            self._engine.submit(job, self._order(job))
+            log.info("job running", extra={"job": job.id, "pipeline": job.pipeline, "attempt": job.attempts})
+
+    def collect(self) -> None:
+        """File the jobs that have ended."""
+        for ended in self._engine.ended():
+            if ended.report is None:
+                self._failed(ended)
+            elif ended.report.status is JobStatus.REJECTED:
+                self._give_up(ended.job, ended.report.reason)
+            else:
+                self._finished(ended.job, ended.report, ended.output_dir)
+
+    def _order(self, job: Job) -> JobOrder:
+        settings = self._config.pipelines[job.pipeline]
+        trigger, *linked = [self._ordered(one) for one in self._ledger.jobs.inputs(job.id)]
+        return JobOrder(
+            job_id=job.id,
+            attempt=job.attempts,
+            pipeline_name=job.pipeline,
+            pipeline_class=settings.class_path,
+            settings=settings.settings,
+            trigger=trigger,
+            linked=tuple(linked),
+            labelling=settings.labelling.labelling(),
+            output_dir=self._storage.attempt_folder(job.id, job.attempts),
+        )
+
+    def _ordered(self, given: JobInstances) -> OrderedSeries:
+        paths = tuple(self._storage.absolute(path) for path in given.paths)
+        return OrderedSeries(role=given.role, series_instance_uid=given.series_instance_uid, paths=paths)
+
+    def _finished(self, job: Job, report: JobReport, output_dir: Path) -> None:
+        folder = self._storage.keep_result(job.id, output_dir)
+        made = Made(
+            verdict=report.verdict,
+            findings=report.findings,
+            instances=_result_instances(report, folder),
+            peers_of_modality={one.modality: self._peers_for(job.pipeline, one.modality) for one in report.series},
+        )
+        result_id = self._ledger.jobs.finish(job, made)
+        if result_id is None:
+            log.warning("result dropped: the job was superseded while it ran", extra={"job": job.id})
+            return
+        extra = {"job": job.id, "result": result_id, "verdict": report.verdict.value, "seconds": report.seconds}
+        log.info("job finished", extra=extra)
+
+    def _peers_for(self, pipeline: str, modality: str) -> list[str]:
+        return [peer for peer in self._config.pipelines[pipeline].send_to if self._config.peers[peer].takes(modality)]
+
+    def _failed(self, ended: Ended) -> None:
+        job = ended.job
+        if ended.worker_died and job.worker_deaths + 1 >= DEATHS_OF_A_POISONED_JOB:
+            self._give_up(job, f"set aside after it had killed its worker twice: {ended.reason}")
+        elif job.attempts >= self._config.node.max_attempts:
+            self._give_up(job, f"failed {job.attempts} times, the last time: {ended.reason}")
+        else:
+            self._ledger.jobs.try_again(job, ended.reason, ended.worker_died)
+            log.warning("job will be tried again", extra={"job": job.id, "attempt": job.attempts})
+
+    def _give_up(self, job: Job, reason: str) -> None:
+        self._ledger.jobs.fail(job, reason)
+        self._storage.remove_job(job.id)
+        log.error("job failed", extra={"job": job.id, "pipeline": job.pipeline})
+
+
+def _result_instances(report: JobReport, folder: str) -> list[ResultInstance]:
+    return [
+        ResultInstance(
+            series_instance_uid=series.series_instance_uid,
+            modality=series.modality,
+            sop_class_uid=instance.sop_class_uid,
+            sop_instance_uid=instance.sop_instance_uid,
+            transfer_syntax_uid=instance.transfer_syntax_uid,
+            path=f"{folder}/{instance.file}",
+            sha256=instance.sha256,
+        )
+        for series in report.series
+        for instance in series.instances
+    ]

@@ -1,0 +1,182 @@
+"""Hands jobs to workers, through Dask: a cluster of its own on this machine, or any cluster that runs already.
+
+The ledger is the queue and the truth. Never more jobs are handed over than there are workers, so that the death of a
+worker concerns one job; whatever a vanished worker or scheduler had goes back to the queue.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import dask
+from distributed import Client, Future, KilledWorker, LocalCluster
+
+from node.config import Limits, NodeSettings, PipelineSettings
+from node.ledger.schema import Job
+from node.worker import DEATH_NOTE, WarmUp, run_job
+from pipelines.execution import JobOrder, JobReport
+
+OVERTIME_S = 30.0
+"""How long the node waits, after the time limit, for the worker to end itself."""
+CONNECT_TIMEOUT_S = 30
+_DASK_SETTINGS = {
+    # One death of a worker ends the attempt; the ledger counts attempts, Dask does not.
+    "distributed.scheduler.allowed-failures": 0,
+    # The node has its own limits; spilling to disk would write patient data elsewhere.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # No pages and no metrics over HTTP: they would tell anyone on the machine what runs.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    "distributed.admin.tick.limit": "1h",
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that is not running any more: its report, or why there is none."""
+
+    job: Job
+    output_dir: Path
+    report: JobReport | None = None
+    reason: str = ""
+    worker_died: bool = False
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    order: JobOrder
+    future: "Future[JobReport]"
+    limits: Limits
+    started_s: float
+
+
+class Engine:
+    """The jobs that are running, and the workers that run them."""
+
+    def __init__(
+        self, settings: NodeSettings, pipelines: Mapping[str, PipelineSettings], wake: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._pipelines = {name: pipeline for name, pipeline in pipelines.items() if pipeline.enabled}
+        self._wake = wake
+        self._running: dict[int, _Running] = {}
+        self._cluster: LocalCluster | None = None
+        self._client: Client | None = None
+
+    def start(self) -> None:
+        """Start the workers, or connect to those that run already.
+
+        Raises
+        ------
+        OSError
+            If the cluster of the configuration does not answer.
+        """
+        with dask.config.set(_DASK_SETTINGS):
+            if self._settings.engine == "local":
+                self._cluster = LocalCluster(
+                    n_workers=self._settings.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    memory_limit=self._worker_memory(),
+                    dashboard_address="127.0.0.1:0",
+                    silence_logs=logging.ERROR,
+                )
+            self._connect()
+
+    def stop(self) -> None:
+        """End the workers of this machine; what they were doing is queued again at the next start."""
+        if self._client:
+            self._client.close(timeout=5)
+        if self._cluster:
+            self._cluster.close(timeout=10)
+
+    def free_slots(self) -> int:
+        """How many more jobs may be handed over."""
+        if self._client is None or self._client.status != "running":
+            return 0
+        threads: Mapping[str, int] = self._client.nthreads()
+        return max(0, sum(threads.values()) - len(self._running))
+
+    def submit(self, job: Job, order: JobOrder) -> None:
+        """Hand a job to the next free worker."""
+        assert self._client is not None
+        limits = self._pipelines[job.pipeline].limits
+        future = self._client.submit(
+            run_job,
+            order,
+            limits.time_s,
+            limits.memory_gib,
+            key=f"job-{job.id}-{job.attempts}-{time.time_ns()}",
+            pure=False,
+            resources=limits.resources or None,
+        )
+        self._running[job.id] = _Running(job, order, future, limits, time.monotonic())
+        future.add_done_callback(lambda _: self._wake())
+
+    def ended(self) -> list[Ended]:
+        """The jobs that have ended since the last call."""
+        self._reconnect_if_lost()
+        ended = [one for one in map(self._if_ended, list(self._running.values())) if one is not None]
+        for one in ended:
+            del self._running[one.job.id]
+        return ended
+
+    def _if_ended(self, running: _Running) -> Ended | None:
+        future, output_dir = running.future, running.order.output_dir
+        if future.status == "finished":
+            return Ended(running.job, output_dir, report=future.result())
+        if future.status in ("cancelled", "lost"):
+            return Ended(running.job, output_dir, reason="the scheduler of the workers vanished")
+        if future.status == "error":
+            return _failed(running, future.exception())
+        if time.monotonic() - running.started_s > running.limits.time_s + OVERTIME_S:
+            future.cancel(force=True)
+            return Ended(running.job, output_dir, reason=_overtime(running.limits), worker_died=True)
+        return None
+
+    def _worker_memory(self) -> int:
+        """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""
+        largest_gib = max((pipeline.limits.memory_gib for pipeline in self._pipelines.values()), default=8.0)
+        return int((largest_gib + 1) * 2**30)
+
+    def _connect(self) -> None:
+        address = self._cluster or self._settings.engine
+        self._client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False, name="rtnode")
+        plugin = WarmUp(tuple((name, one.class_path, one.settings) for name, one in self._pipelines.items()))
+        self._client.register_plugin(plugin, name="rtnode-warm-up")
+
+    def _reconnect_if_lost(self) -> None:
+        if self._client is None or self._client.status in ("running", "connecting"):
+            return
+        log.error("connection to the workers lost")
+        self._client.close(timeout=1)
+        self._client = None
+        self._connect()
+
+
+def _failed(running: _Running, error: BaseException) -> Ended:
+    output_dir = running.order.output_dir
+    if not isinstance(error, KilledWorker):
+        return Ended(running.job, output_dir, reason=f"{type(error).__name__}: {error}")
+    return Ended(running.job, output_dir, reason=_cause_of_death(running), worker_died=True)
+
+
+def _cause_of_death(running: _Running) -> str:
+    note = running.order.output_dir / DEATH_NOTE
+    if note.is_file():
+        return note.read_text()
+    if time.monotonic() - running.started_s >= running.limits.time_s:
+        return _overtime(running.limits)
+    return "its worker process died"
+
+
+def _overtime(limits: Limits) -> str:
+    return f"took longer than its limit of {limits.time_s:g} s"

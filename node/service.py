@@ -1,0 +1,178 @@
+"""The node at work: one loop settles, routes, dispatches, collects and delivers; everything else wakes it.
+
+The loop holds no state that matters. Each step asks the ledger what there is to do, so that a node that was killed at
+any moment goes on from there.
+"""
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from node.config import Config
+from node.delivery import Outbox
+from node.dispatch import Dispatch
+from node.engine import Engine
+from node.intake import Intake
+from node.ledger import Ledger
+from node.ledger.schema import Series
+from node.linking import Linking
+from node.notify import notify, watchdog_interval_s
+from node.retention import Retention
+from node.retrieve import Retriever
+from node.scp import StorageSCP
+from node.scu import Scu
+from node.series import Assessment, assess, is_final
+from node.storage import Storage
+
+WAKE_AT_LEAST_EVERY_S = 1.0
+COMMITMENT_CHECK_MIN = 10
+RETENTION_CHECK_H = 1
+FETCH_AGAIN_MIN = 15
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One running node."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        settings = config.node
+        self._storage = Storage(settings.state_dir, settings.min_free_gib)
+        self.ledger = Ledger(settings.ledger_url, [name for name, peer in config.peers.items() if peer.commitment])
+        self._pipelines = config.loaded_pipelines()
+        self._woken = threading.Event()
+        self._stopping = threading.Event()
+        self._assessed: dict[int, tuple[int, Assessment]] = {}
+        scu = Scu(settings.ae_title)
+        self._engine = Engine(settings, config.pipelines, self.wake)
+        self._dispatch = Dispatch(config, self._pipelines, self.ledger, self._storage, self._engine)
+        self._linking = Linking(config, self._pipelines, self.ledger)
+        self._outbox = Outbox(self.ledger, self._storage, config.peers, settings.delivery, scu, self.wake)
+        self._retriever = Retriever(config.peers, config.roles, scu)
+        self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="retrieve")
+        self._retention = Retention(settings.retention_days, self.ledger, self._storage)
+        intake = Intake(self._storage, self.ledger)
+        self._scp = StorageSCP(settings, config.peers, intake, self._association_ended, self._outbox.on_commitment)
+        self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._loop = threading.Thread(target=self._run, name="service loop")
+
+    def start(self) -> tuple[str, int]:
+        """Take up what an earlier run left, then listen; returns the address."""
+        self._storage.sweep()
+        left = self.ledger.jobs.recover() + self.ledger.deliveries.recover()
+        log.info("ledger taken up", extra={"left_under_way": left})
+        self._engine.start()
+        self._start_periodic_work()
+        self._loop.start()
+        address = self._scp.start()
+        notify("READY=1")
+        return address
+
+    def stop(self) -> None:
+        """End in good order: no new associations, then the loop, the deliveries and the workers."""
+        notify("STOPPING=1")
+        self._scp.stop()
+        self._stopping.set()
+        self.wake()
+        self._loop.join()
+        self._scheduler.shutdown(wait=False)
+        self._fetching.shutdown(wait=False, cancel_futures=True)
+        self._outbox.stop()
+        self._engine.stop()
+        self.ledger.close()
+        log.info("stopped")
+
+    def wake(self) -> None:
+        """Let the loop look at once."""
+        self._woken.set()
+
+    def _association_ended(self) -> None:
+        """Look again when the grace time is over, not at the next round."""
+        at = datetime.now(UTC) + timedelta(seconds=self._config.node.settle.grace_s)
+        self._scheduler.add_job(self.wake, "date", run_date=at, misfire_grace_time=None)
+
+    def _start_periodic_work(self) -> None:
+        add = self._scheduler.add_job
+        add(self._outbox.request_commitments, "interval", minutes=COMMITMENT_CHECK_MIN)
+        add(self._retention.remove_expired, "interval", hours=RETENTION_CHECK_H)
+        add(self._fetch_all_missing, "interval", minutes=FETCH_AGAIN_MIN)
+        watchdog_s = watchdog_interval_s()
+        if watchdog_s:
+            add(self._report_alive, "interval", seconds=watchdog_s)
+        self._scheduler.start()
+
+    def _report_alive(self) -> None:
+        if self._loop.is_alive():
+            notify("WATCHDOG=1")
+
+    def _run(self) -> None:
+        steps = (self._settle, self._dispatch.collect, self._dispatch.dispatch, self._outbox.start_due)
+        while not self._stopping.is_set():
+            self._woken.wait(WAKE_AT_LEAST_EVERY_S)
+            self._woken.clear()
+            for step in steps:
+                try:
+                    step()
+                except Exception:
+                    log.exception("service step failed", extra={"step": step.__name__})
+
+    def _settle(self) -> None:
+        for series in self.ledger.series.receiving():
+            if self._may_settle(series):
+                self._settle_series(series)
+
+    def _may_settle(self, series: Series) -> bool:
+        """Whether the association has ended and the grace is over, or the series has been quiet for long."""
+        grace_over = _silence_s(series) >= self._config.node.settle.grace_s
+        return self._is_quiet(series) or (grace_over and not self._scp.sendings.is_open(series.series_instance_uid))
+
+    def _is_quiet(self, series: Series) -> bool:
+        return _silence_s(series) >= self._config.node.settle.quiet_s
+
+    def _settle_series(self, series: Series) -> None:
+        instances = self.ledger.series.instances(series.id)
+        assessment = self._assessment(series, [instance.path for instance in instances if instance.path])
+        sent_at_once = self._scp.sendings.at_once(series.series_instance_uid)
+        if not is_final(assessment, sent_at_once, self._is_quiet(series)):
+            return
+        if not self.ledger.series.settle(series, len(instances), assessment.settlement):
+            return
+        del self._assessed[series.id]
+        self._scp.sendings.forget(series.series_instance_uid)
+        log.info(
+            "series settled",
+            extra={
+                "series_instance_uid": series.series_instance_uid,
+                "state": assessment.settlement.state.value,
+                "role": assessment.settlement.role,
+                "instances": len(instances),
+            },
+        )
+        self._fetch(self._linking.route(self.ledger.series.get(series.id)))
+
+    def _assessment(self, series: Series, paths: list[str]) -> Assessment:
+        """Read the headers once for each number of instances, however long the series is waited for."""
+        known = self._assessed.get(series.id)
+        if known is None or known[0] != len(paths):
+            found = assess([self._storage.absolute(path) for path in paths], self._config.roles)
+            self._assessed[series.id] = known = (len(paths), found)
+        return known[1]
+
+    def _fetch_all_missing(self) -> None:
+        for trigger in self.ledger.jobs.triggers_to_fetch_for():
+            self._fetch(self._linking.route(trigger))
+
+    def _fetch(self, missing: dict[str, set[str]]) -> None:
+        if not self._retriever.has_peers:
+            return
+        for patient_id, roles in missing.items():
+            held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
+            self._fetching.submit(self._retriever.fetch, patient_id, roles, held)
+
+
+def _silence_s(series: Series) -> float:
+    return (datetime.now(UTC) - series.last_received_at).total_seconds()

@@ -1,0 +1,71 @@
+"""What a worker process does with one job: limits around the pipeline. It knows paths, neither ledger nor network."""
+
+import faulthandler
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from distributed import Worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from pipelines.execution import JobOrder, JobReport, execute, load_pipeline
+
+DEATH_NOTE = "death.txt"
+"""File in the attempt's folder in which a worker says why it ends itself."""
+MEMORY_CHECK_S = 0.1
+BYTES_PER_GIB = 2**30
+EXIT_LIMIT = 70
+"""Exit status of a worker that ends itself (sysexits.h: internal software error)."""
+
+
+def run_job(order: JobOrder, time_s: float, memory_gib: float) -> JobReport:
+    """Run one job; a job that passes a limit takes the process with it, for nothing gentler stops a hung extension."""
+    with _time_limit(time_s), _memory_limit(memory_gib, order.output_dir):
+        return execute(order)
+
+
+class WarmUp(WorkerPlugin):
+    """Imports the pipelines and verifies their weights when a worker starts, before the first job needs them."""
+
+    def __init__(self, pipelines: tuple[tuple[str, str, dict[str, object]], ...]) -> None:
+        self._pipelines = pipelines
+
+    def setup(self, worker: Worker) -> None:
+        """Called by the worker."""
+        for name, class_path, settings in self._pipelines:
+            load_pipeline(name, class_path, settings)
+
+
+@contextmanager
+def _time_limit(time_s: float) -> Iterator[None]:
+    """The watchdog is a C thread: it fires even while an extension holds the interpreter's lock."""
+    faulthandler.dump_traceback_later(time_s, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def _memory_limit(memory_gib: float, folder: Path) -> Iterator[None]:
+    done = threading.Event()
+    watch = threading.Thread(target=_watch_memory, args=(memory_gib, folder, done), daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watch.join()
+
+
+def _watch_memory(memory_gib: float, folder: Path, done: threading.Event) -> None:
+    process = psutil.Process()
+    while not done.wait(MEMORY_CHECK_S):
+        used_gib = process.memory_info().rss / BYTES_PER_GIB
+        if used_gib > memory_gib:
+            (folder / DEATH_NOTE).write_text(f"used {used_gib:.1f} GiB, more than its limit of {memory_gib:g} GiB")
+            os._exit(EXIT_LIMIT)
