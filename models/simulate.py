@@ -67,9 +67,9 @@ class CbctSettings:
     """A kilovoltage cone-beam CT, reduced to its central plane: scatter, noise and few views."""
 
     views: int = 120
-    photons_per_ray: float = 5.0e4
-    scatter_to_primary: float = 0.015
-    """Scatter that the scanner's own correction left, relative to the mean primary signal of the view."""
+    photons_per_ray: float = 3.0e5
+    scatter_left: float = 0.3
+    """Scatter that the scanner's own correction left, relative to the primary behind the thickest part of the view."""
     blur_fwhm_mm: float = 1.0
 
 
@@ -132,8 +132,8 @@ def simulated_cbct(
         attenuation = _attenuation(hu_zyx[part], water_per_mm, geometry)
         primary = _blurred(np.exp(-projected(attenuation, geometry)), settings.blur_fwhm_mm, geometry)
         # Scatter is nearly flat over the detector; where little primary arrives it weighs most: cupping.
-        shadow = primary.mean(axis=-1, keepdims=True)
-        signal = (primary + settings.scatter_to_primary * shadow) / (1.0 + settings.scatter_to_primary * shadow)
+        thickest = primary.min(axis=-1, keepdims=True)
+        signal = (primary + settings.scatter_left * thickest) / (1.0 + settings.scatter_left * thickest)
         output[part] = _reconstructed(signal, settings.photons_per_ray, water_per_mm, geometry, rng, hu_zyx.shape)
     return output
 
