@@ -26,6 +26,7 @@ from node.scp import StorageSCP
 from node.scu import Scu
 from node.series import Assessment, assess, is_final
 from node.storage import Storage
+from node.web.page import Page
 
 WAKE_AT_LEAST_EVERY_S = 1.0
 COMMITMENT_CHECK_MIN = 10
@@ -58,6 +59,7 @@ class Node:
         intake = Intake(self._storage, self.ledger)
         self._scp = StorageSCP(settings, config.peers, intake, self._association_ended, self._outbox.on_commitment)
         self._scheduler = BackgroundScheduler(timezone=UTC)
+        self._page = Page(settings.web, self.ledger) if settings.web else None
         self._loop = threading.Thread(target=self._run, name="service loop")
 
     def start(self) -> tuple[str, int]:
@@ -68,6 +70,9 @@ class Node:
         self._engine.start()
         self._start_periodic_work()
         self._loop.start()
+        if self._page:
+            host, port = self._page.start()
+            log.info("status page", extra={"host": host, "port": port})
         address = self._scp.start()
         notify("READY=1")
         return address
@@ -83,6 +88,8 @@ class Node:
         self._fetching.shutdown(wait=False, cancel_futures=True)
         self._outbox.stop()
         self._engine.stop()
+        if self._page:
+            self._page.stop()
         self.ledger.close()
         log.info("stopped")
 

@@ -20,6 +20,7 @@ from node.log import start_log
 from node.scu import Scu
 from node.service import Node
 from node.storage import BYTES_PER_GIB
+from node.view import counts
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,13 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say how many series, jobs and deliveries are in which state."""
     settings = load_config(config)
     ledger = Ledger(settings.node.ledger_url)
-    counts = {
-        "series": ledger.series.counts(),
-        "set aside": ledger.series.set_aside_counts(),
-        "jobs": ledger.jobs.counts(),
-        "deliveries": ledger.deliveries.counts(),
-    }
+    found = counts(ledger)
     ledger.close()
     if as_json:
-        Console().print_json(data=counts)
+        Console().print_json(data=found)
         return
     table = Table("what", "state", "count")
-    for what, states in counts.items():
+    for what, states in found.items():
         for state, count in sorted(states.items()):
             table.add_row(what, state, str(count))
     Console().print(table)

@@ -1,6 +1,5 @@
 """Commands about jobs and results: jobs, show, retry, release, reject, audit."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,8 @@ from node.commands.options import ByOption, ConfigOption, JsonOption
 from node.config import load_config
 from node.errors import NodeError
 from node.ledger import Ledger
-from node.ledger.schema import Event, Job, JobState
+from node.ledger.schema import JobState
+from node.view import full_record, job_record, moment
 
 audit = typer.Typer(help="The audit trail.")
 
@@ -34,13 +34,11 @@ def jobs(
     found = ledger.jobs.all(state)
     ledger.close()
     if as_json:
-        Console().print_json(data=[_job_record(job) for job in found])
+        Console().print_json(data=[job_record(job) for job in found])
         return
     table = Table("job", "pipeline", "state", "attempts", "created", "reason")
     for job in found:
-        table.add_row(
-            str(job.id), job.pipeline, job.state, str(job.attempts), _moment(job.created_at), job.reason or ""
-        )
+        table.add_row(str(job.id), job.pipeline, job.state, str(job.attempts), moment(job.created_at), job.reason or "")
     Console().print(table)
 
 
@@ -51,7 +49,7 @@ def show(
 ) -> None:
     """Tell all about one job: inputs, findings, deliveries and what happened."""
     ledger = Ledger(load_config(config).node.ledger_url)
-    record = _full_record(ledger, job_id)
+    record = full_record(ledger, job_id)
     ledger.close()
     if as_json:
         Console().print_json(data=record)
@@ -86,56 +84,6 @@ def verify(config: ConfigOption = None) -> None:
     typer.echo("the audit trail is whole")
 
 
-def _job_record(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "pipeline": job.pipeline,
-        "state": job.state,
-        "reason": job.reason,
-        "attempts": job.attempts,
-        "created_at": _moment(job.created_at),
-        "started_at": _moment(job.started_at),
-        "finished_at": _moment(job.finished_at),
-    }
-
-
-def _full_record(ledger: Ledger, job_id: int) -> dict[str, Any]:
-    job = ledger.jobs.get(job_id)
-    if job is None:
-        raise NodeError(f"there is no job {job_id}")
-    result = ledger.jobs.result_of(job_id)
-    deliveries = ledger.deliveries.of_result(result.id) if result else []
-    subjects = [f"job/{job_id}", *([f"result/{result.id}"] if result else [])]
-    subjects += [f"delivery/{delivery.id}" for delivery in deliveries]
-    history = [event for subject in subjects for event in ledger.events.of(subject)]
-    return {
-        **_job_record(job),
-        "inputs": [
-            {"role": one.role, "series_instance_uid": one.series_instance_uid, "instances": len(one.paths)}
-            for one in ledger.jobs.inputs(job_id)
-        ],
-        "result": {"id": result.id, "state": result.state, "verdict": result.verdict, "findings": result.findings}
-        if result
-        else None,
-        "deliveries": [
-            {
-                "id": one.id,
-                "peer": one.peer,
-                "state": one.state,
-                "attempts": one.attempts,
-                "reason": one.reason,
-                "proved_instances": len(ledger.deliveries.proofs(one.id)),
-            }
-            for one in deliveries
-        ],
-        "events": [_event_record(event) for event in sorted(history, key=lambda event: event.id)],
-    }
-
-
-def _event_record(event: Event) -> dict[str, Any]:
-    return {"at": _moment(event.at), "who": event.who, "what": event.what, "subject": event.subject, "why": event.why}
-
-
 def _print_record(record: dict[str, Any]) -> None:
     console = Console()
     console.print(f"job {record['id']} of {record['pipeline']}: {record['state']} {record['reason'] or ''}")
@@ -150,7 +98,3 @@ def _print_record(record: dict[str, Any]) -> None:
             for row in rows:
                 table.add_row(*("" if value is None else str(value) for value in row.values()))
             console.print(table)
-
-
-def _moment(at: datetime | None) -> str:
-    return at.isoformat(timespec="milliseconds") if at else ""

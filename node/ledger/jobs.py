@@ -187,9 +187,9 @@ class JobLedger:
         with self._database.read() as session:
             return session.get(Job, job_id)
 
-    def all(self, state: JobState | None = None) -> list[Job]:
+    def all(self, state: JobState | None = None, limit: int | None = None) -> list[Job]:
         """Jobs, the newest first."""
-        query = select(Job).order_by(Job.id.desc())
+        query = select(Job).order_by(Job.id.desc()).limit(limit)
         with self._database.read() as session:
             return list(session.scalars(query.where(Job.state == state) if state else query))
 

@@ -1,0 +1,77 @@
+"""Records of jobs and states, as the command line and the page show them; nothing in them names a patient."""
+
+from datetime import datetime
+from typing import Any
+
+from node.errors import NodeError
+from node.ledger import Ledger
+from node.ledger.schema import Event, Job
+
+Record = dict[str, Any]
+
+
+def counts(ledger: Ledger) -> dict[str, dict[str, int]]:
+    """How many of each thing are in each state."""
+    return {
+        "series": ledger.series.counts(),
+        "set aside": ledger.series.set_aside_counts(),
+        "jobs": ledger.jobs.counts(),
+        "deliveries": ledger.deliveries.counts(),
+    }
+
+
+def job_record(job: Job) -> Record:
+    """One line about a job."""
+    return {
+        "id": job.id,
+        "pipeline": job.pipeline,
+        "state": job.state,
+        "reason": job.reason,
+        "attempts": job.attempts,
+        "created_at": moment(job.created_at),
+        "started_at": moment(job.started_at),
+        "finished_at": moment(job.finished_at),
+    }
+
+
+def full_record(ledger: Ledger, job_id: int) -> Record:
+    """All about one job: inputs, findings, deliveries and what happened; raises NodeError if there is none."""
+    job = ledger.jobs.get(job_id)
+    if job is None:
+        raise NodeError(f"there is no job {job_id}")
+    result = ledger.jobs.result_of(job_id)
+    deliveries = ledger.deliveries.of_result(result.id) if result else []
+    subjects = [f"job/{job_id}", *([f"result/{result.id}"] if result else [])]
+    subjects += [f"delivery/{delivery.id}" for delivery in deliveries]
+    history = [event for subject in subjects for event in ledger.events.of(subject)]
+    return {
+        **job_record(job),
+        "inputs": [
+            {"role": one.role, "series_instance_uid": one.series_instance_uid, "instances": len(one.paths)}
+            for one in ledger.jobs.inputs(job_id)
+        ],
+        "result": {"id": result.id, "state": result.state, "verdict": result.verdict, "findings": result.findings}
+        if result
+        else None,
+        "deliveries": [
+            {
+                "id": one.id,
+                "peer": one.peer,
+                "state": one.state,
+                "attempts": one.attempts,
+                "reason": one.reason,
+                "proved_instances": len(ledger.deliveries.proofs(one.id)),
+            }
+            for one in deliveries
+        ],
+        "events": [_event_record(event) for event in sorted(history, key=lambda event: event.id)],
+    }
+
+
+def _event_record(event: Event) -> Record:
+    return {"at": moment(event.at), "who": event.who, "what": event.what, "subject": event.subject, "why": event.why}
+
+
+def moment(at: datetime | None) -> str:
+    """ISO 8601 in UTC, with milliseconds; "" for never."""
+    return at.isoformat(timespec="milliseconds") if at else ""

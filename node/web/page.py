@@ -1,0 +1,85 @@
+"""The status page: what came, what runs, what was sent, and what needs a person. It reads and changes nothing."""
+
+import socket
+import threading
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.templating import Jinja2Templates
+
+from node.config import Web
+from node.errors import NodeError
+from node.ledger import Ledger
+from node.view import counts, full_record, job_record
+
+JOBS_SHOWN = 100
+STOP_TIMEOUT_S = 10.0
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+templates = Jinja2Templates(Path(__file__).parent / "templates")
+
+
+def application(ledger: Ledger) -> Starlette:
+    """The page's routes."""
+
+    def overview(request: Request) -> Response:
+        jobs = [job_record(job) for job in ledger.jobs.all(limit=JOBS_SHOWN)]
+        context = {"counts": counts(ledger), "jobs": jobs}
+        return templates.TemplateResponse(request, "overview.html", context, headers=HEADERS)
+
+    def job(request: Request) -> Response:
+        try:
+            record = full_record(ledger, request.path_params["job_id"])
+        except NodeError as error:
+            raise HTTPException(404, str(error)) from error
+        return templates.TemplateResponse(request, "job.html", {"job": record}, headers=HEADERS)
+
+    def status(request: Request) -> Response:
+        return JSONResponse(counts(ledger), headers=HEADERS)
+
+    return Starlette(
+        routes=[Route("/", overview), Route("/jobs/{job_id:int}", job), Route("/status.json", status)],
+    )
+
+
+class Page:
+    """The server of the page, on a thread of its own."""
+
+    def __init__(self, settings: Web, ledger: Ledger) -> None:
+        self._settings = settings
+        self._server = uvicorn.Server(
+            uvicorn.Config(application(ledger), log_config=None, access_log=False, server_header=False)
+        )
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> tuple[str, int]:
+        """Listen; returns the address, in which port 0 has become a real one.
+
+        Raises
+        ------
+        NodeError
+            If the address can not be listened on.
+        """
+        try:
+            listening = socket.create_server((self._settings.bind, self._settings.port))
+        except OSError as error:
+            raise NodeError(f"the status page can not listen (web in node.yaml): {error}") from error
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="page", daemon=True)
+        self._thread.start()
+        host, port = listening.getsockname()[:2]
+        return str(host), int(port)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._server.should_exit = True
+        if self._thread:
+            self._thread.join(STOP_TIMEOUT_S)
