@@ -98,7 +98,7 @@ def no_progress(done: float, what: str) -> None:
 
 
 class Pipeline(BaseModel, ABC):
-    """From the series of a study to new series, with findings. Subclasses are frozen values: fields are the settings."""
+    """From the series of a study to new series, with findings. Subclasses are frozen: fields are the settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

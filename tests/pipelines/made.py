@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmwrite
+from pydicom import DataElement, Dataset, dcmwrite
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -59,6 +62,14 @@ def changed(dataset: Dataset, **changes: Any) -> Dataset:
             dataset.pop(keyword, None)
         else:
             setattr(dataset, keyword, value)
+    return dataset
+
+
+def unchecked(dataset: Dataset, **changes: str) -> Dataset:
+    """The dataset with values that the standard forbids."""
+    for keyword, value in changes.items():
+        tag = Tag(keyword)
+        dataset.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE))
     return dataset
 
 

@@ -1,0 +1,170 @@
+"""Enhancement of MVCT or CBCT: a CT series on the same grid and Frame of Reference, with what it changed measured."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import model_validator
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import UID, CTImageStorage
+
+from models.inference import EnhancementModel, enhanced, load_generator
+from models.intensity import AIR_HU
+from models.stability_measures import UNITS, domain_measures, stability_measures
+from models.training.enhancement import TrainingSettings, train
+from models.training.evaluation import evaluate
+from models.training.volumes import TrainingDataError
+from models.weights import Card, WeightsError, load_card
+from pipelines.base import Inputs, Outcome, Pipeline, PipelineError, Progress, TrainingOptions, no_progress
+from pipelines.dicom.derived import Derivation, derived_ct_series
+from pipelines.dicom.image_series import ImageSeries, read_image_series
+from pipelines.dicom.volume import AxisOrder, axis_order
+from pipelines.integrity import integrity_findings, written_hu
+from pipelines.stability import Finding, Limits, judged
+
+CODE = Code("ENHANCE", "99RTNODE", "Enhancement by a neural network")
+OBLIQUITY_IGNORED_DEG = 1.0
+"""Slices within this of the axial plane count as axial; couches and gantries are no straighter."""
+
+_WHAT: Mapping[str, str] = {
+    "mean_change_hu": "Mean change inside the body in HU",
+    "largest_local_change_hu": "Largest change of a region of 4 mm in HU",
+    "edge_shift_mm": "Shift of edges in mm",
+    "body_dice_loss": "Part of the body outline that moved",
+    "air_xor_fraction": "Part of the body that turned from tissue to air or back",
+    "pixel_spacing_outside_mm": "Pixel spacing outside what the model was trained on, in mm",
+    "slice_spacing_outside_mm": "Slice distance outside what the model was trained on, in mm",
+    "body_mean_departure_sd": "Mean HU of the body against the training patients, in standard deviations",
+    "obliquity_deg": "Angle of the slices to the axial plane in degrees",
+}
+
+
+class Enhancement(Pipeline):
+    """A CT series with the anatomy of the input and the appearance of a planning CT."""
+
+    produces: ClassVar[frozenset[UID]] = frozenset({CTImageStorage})
+
+    weights: str
+    """Name of shipped weights, or path of a `.safetensors` file with its card beside it."""
+    window_hu: tuple[float, float] | None = None
+    """Only values between these are changed; None: all that the model was trained on. In training: its window."""
+    series_description: str = "Enhanced"
+
+    @model_validator(mode="after")
+    def _window_is_an_interval(self) -> "Enhancement":
+        if self.window_hu is not None and self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError("window_hu: the lower value has to come first")
+        return self
+
+    def weights_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of the weights, verified against their card.
+
+        Raises
+        ------
+        models.weights.WeightsError
+            If the weights are absent or altered, or were not trained for the whole of `window_hu`.
+        """
+        return (self._card().sha256,)
+
+    def settings_sha256(self) -> str:
+        """Digest of settings and weights, and of the card's limits: they decide how a result is labelled."""
+        limits = {name: limit.model_dump() for name, limit in sorted(self._card().limits.items())}
+        return hashlib.sha256(json.dumps([super().settings_sha256(), limits]).encode()).hexdigest()
+
+    def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
+        """Enhance the triggering series."""
+        source = read_image_series(inputs.trigger.paths)
+        progress(0.1, "read")
+        model = self._model()
+        order = axis_order(source.volume)
+        hu_zyx = order.canonical(source.filled_zyx(AIR_HU))
+        result = enhanced(model, hu_zyx, _spacing(source, order), lambda done, what: progress(0.1 + 0.6 * done, what))
+        kept = self._windowed(hu_zyx, result)
+        derivation = Derivation(f"Neural network {model.card.name} ({model.card.method}); geometry unchanged", CODE)
+        series = derived_ct_series(source, order.original(kept), self, inputs, self.series_description, derivation)
+        progress(0.8, "measuring")
+        findings = (*integrity_findings(source, series), *_measured(source, series, order, model.card))
+        return Outcome(series=(series,), findings=findings)
+
+    # Training brings its plotting with it; a worker that only runs jobs never loads either.
+
+    def train(self, data: Path, output: Path, options: TrainingOptions, progress: Progress = no_progress) -> Path:
+        """Train on `.npz` volumes or CT series below `data`; the weights get the name in the settings."""
+        from pipelines.training_data import training_volumes
+
+        settings = TrainingSettings(**options.model_dump())
+        if self.window_hu is not None:
+            settings = replace(settings, window_hu=self.window_hu)
+        try:
+            return train(training_volumes(data), settings, output, Path(self.weights).stem, progress)
+        except TrainingDataError as error:
+            raise PipelineError(str(error)) from error
+
+    def evaluate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, float]:
+        """Compare enhanced simulated images of the test patients below `data` with the truth."""
+        from pipelines.training_data import training_volumes
+
+        try:
+            return evaluate(self.weights, training_volumes(data), output, progress)
+        except (TrainingDataError, WeightsError) as error:
+            raise PipelineError(str(error)) from error
+
+    def _card(self) -> Card:
+        card = load_card(self.weights)
+        low, high = self.window_hu or card.window_hu
+        if low < card.window_hu[0] or high > card.window_hu[1]:
+            raise WeightsError(f"{self.weights} was trained for {card.window_hu}, which is less than window_hu")
+        return card
+
+    def _model(self) -> EnhancementModel:
+        try:
+            return load_generator(self.weights)
+        except WeightsError as error:
+            raise PipelineError(str(error)) from error
+
+    def _windowed(self, before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.window_hu is None:
+            return after
+        low, high = self.window_hu
+        return np.where((before > low) & (before < high), after, before)
+
+
+def _spacing(source: ImageSeries, order: AxisOrder) -> tuple[float, float, float]:
+    slice_mm, row_mm, column_mm = (source.volume.spacing_zyx_mm[axis] for axis in order.axes)
+    return slice_mm, row_mm, column_mm
+
+
+def _measured(
+    source: ImageSeries, series: tuple[Dataset, ...], order: AxisOrder, card: Card
+) -> Iterator[Finding]:  # fmt: skip
+    """What the new datasets, as a reader will find them, changed of the source; and how usual the source is."""
+    before = order.canonical(source.filled_zyx(AIR_HU))
+    written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
+    spacing = _spacing(source, order)
+    measures: dict[str, float] = {
+        **domain_measures(card.training_domain, before, spacing),
+        **stability_measures(before, order.canonical(written), spacing),
+    }
+    obliquity = _obliquity_deg(source)
+    if obliquity > OBLIQUITY_IGNORED_DEG:
+        measures["obliquity_deg"] = obliquity
+    for name, value in measures.items():
+        what = _WHAT.get(name, name.replace("_", " "))
+        yield judged(name, value, UNITS.get(name, "1"), _limits(card, name), what)
+
+
+def _limits(card: Card, name: str) -> Limits | None:
+    found = card.limits.get(name)
+    return None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)
+
+
+def _obliquity_deg(source: ImageSeries) -> float:
+    """Largest angle between an axis of the grid and the patient axis nearest to it."""
+    directions: NDArray[Any] = source.volume.affine[:3, :3] / np.linalg.norm(source.volume.affine[:3, :3], axis=0)
+    return float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0.0, 1.0))).max())
