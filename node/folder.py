@@ -14,11 +14,12 @@ from node.headers import UnreadableInstance, read_header, text_of
 from node.ledger.schema import LinkKind
 from node.roles import RoleRule
 from node.routing import KnownSeries, Route, route, starts
+from node.scu import Outgoing
 from node.series import assess
 from pipelines.base import Pipeline
 from pipelines.execution import JobOrder, OrderedSeries
 
-_IDENTIFYING = ("PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SOPClassUID", "TransferSyntaxUID")
+_IDENTIFYING = ("PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SOPClassUID")
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,20 @@ def plans(config: Config, pipelines: Mapping[str, Pipeline], series: Sequence[Fo
         for one in series
         if starts(config.pipelines[name].when.role, config.pipelines[name].when.incomplete, one.known)
     ]
+
+
+def outgoing(path: Path) -> tuple[str, Outgoing]:
+    """A file as it would be sent, with its Series Instance UID.
+
+    Raises
+    ------
+    UnreadableInstance
+        If it is no DICOM file.
+    """
+    header = read_header(path, [Tag(keyword) for keyword in _IDENTIFYING])
+    syntax = text_of(header.file_meta, "TransferSyntaxUID")
+    one = Outgoing(text_of(header, "SOPClassUID"), text_of(header, "SOPInstanceUID"), syntax, path)
+    return text_of(header, "SeriesInstanceUID"), one
 
 
 def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_dir: Path) -> JobOrder:

@@ -6,12 +6,28 @@ What is moved arrives at the node's own port like everything else; nothing here 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from pydicom import Dataset
+from pydicom import Dataset, uid
+from pydicom.uid import UID
 
 from node.config import Peer
 from node.errors import DeliveryError, PeerRefused
 from node.roles import Exact, RoleRule
 from node.scu import Scu
+
+MODALITIES = {
+    uid.CTImageStorage: "CT",
+    uid.EnhancedCTImageStorage: "CT",
+    uid.MRImageStorage: "MR",
+    uid.EnhancedMRImageStorage: "MR",
+    uid.PositronEmissionTomographyImageStorage: "PT",
+    uid.RTStructureSetStorage: "RTSTRUCT",
+    uid.RTPlanStorage: "RTPLAN",
+    uid.RTIonPlanStorage: "RTPLAN",
+    uid.RTDoseStorage: "RTDOSE",
+    uid.SpatialRegistrationStorage: "REG",
+    uid.DeformableSpatialRegistrationStorage: "REG",
+}
+"""What an archive is asked for; a C-FIND at series level knows modalities, not SOP classes (PS3.4 C.6.2.1)."""
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +80,16 @@ class Retriever:
         log.info("prior asked for", extra={"series_instance_uid": str(series.SeriesInstanceUID)})
 
     def _modalities(self, role: str) -> set[str]:
-        """The modalities that the rules of a role ask for."""
-        conditions = [rule.all_of.get("Modality") for rule in self._rules if rule.role == role]
-        return {modality for one in conditions if isinstance(one, Exact) for modality in one.equals}
+        """The modalities that the rules of a role ask for, by name or by SOP class."""
+        rules = [rule for rule in self._rules if rule.role == role]
+        modalities = {value for rule in rules for value in _equals(rule, "Modality")}
+        sop_classes = {value for rule in rules for value in _equals(rule, "SOPClassUID")}
+        return modalities | {MODALITIES[UID(one)] for one in sop_classes if one in MODALITIES}
+
+
+def _equals(rule: RoleRule, keyword: str) -> tuple[str, ...]:
+    condition = rule.all_of.get(keyword)
+    return condition.equals if isinstance(condition, Exact) else ()
 
 
 def _query(level: str, **elements: str) -> Dataset:

@@ -1,6 +1,6 @@
 """Records of jobs and states, as the command line and the page show them; nothing in them names a patient."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from node.errors import NodeError
@@ -31,6 +31,7 @@ def job_record(job: Job) -> Record:
         "created_at": moment(job.created_at),
         "started_at": moment(job.started_at),
         "finished_at": moment(job.finished_at),
+        "seconds": _seconds(job),
     }
 
 
@@ -66,6 +67,13 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
         ],
         "events": [_event_record(event) for event in sorted(history, key=lambda event: event.id)],
     }
+
+
+def _seconds(job: Job) -> float:
+    """How long the last attempt took, or has taken until now."""
+    if job.started_at is None:
+        return 0.0
+    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
 
 
 def _event_record(event: Event) -> Record:

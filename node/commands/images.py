@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydicom.uid import UID
 from rich.console import Console
 from rich.progress import Progress, track
 from rich.table import Table
@@ -12,8 +11,8 @@ from rich.table import Table
 from node.commands.options import ConfigOption, JsonOption
 from node.config import Config, load_config
 from node.errors import NodeError
-from node.folder import FolderSeries, Plan, order_of, plans, series_of
-from node.headers import UnreadableInstance, read_header, text_of
+from node.folder import FolderSeries, Plan, order_of, outgoing, plans, series_of
+from node.headers import UnreadableInstance
 from node.routing import route
 from node.scu import Outgoing, Scu
 from pipelines.execution import JobReport, JobStatus, execute
@@ -81,8 +80,8 @@ def send(
     scu = Scu(settings.node.ae_title)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(f"to {to}", total=sum(map(len, by_series.values())))
-        for outgoing in by_series.values():
-            scu.send(settings.peers[to], outgoing, lambda one, status: progress.advance(task))
+        for instances in by_series.values():
+            scu.send(settings.peers[to], instances, lambda one, status: progress.advance(task))
     typer.echo(f"{to} has taken {sum(map(len, by_series.values()))} instances of {len(by_series)} series")
 
 
@@ -117,16 +116,10 @@ def _outgoing_by_series(paths: list[Path]) -> dict[str, list[Outgoing]]:
         (file for file in files if file.is_file()), "reading", console=Console(stderr=True), transient=True
     ):
         try:
-            header = read_header(file)
+            series_instance_uid, one = outgoing(file)
         except UnreadableInstance:
             continue
-        outgoing = Outgoing(
-            text_of(header, "SOPClassUID"),
-            text_of(header, "SOPInstanceUID"),
-            str(header.file_meta.get("TransferSyntaxUID", UID(""))),
-            file,
-        )
-        found.setdefault(text_of(header, "SeriesInstanceUID"), []).append(outgoing)
+        found.setdefault(series_instance_uid, []).append(one)
     if not found:
         raise NodeError("there is no DICOM file to send")
     return found

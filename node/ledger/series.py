@@ -122,6 +122,11 @@ class SeriesLedger:
         with self._database.read() as session:
             return session.get_one(Series, series_id)
 
+    def all(self) -> list[Series]:
+        """Every series, oldest first."""
+        with self._database.read() as session:
+            return list(session.scalars(select(Series).order_by(Series.id)))
+
     def of_patient(self, patient_id: str) -> list[Series]:
         """All series of a patient, oldest first."""
         with self._database.read() as session:

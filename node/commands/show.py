@@ -1,0 +1,77 @@
+"""Commands that make something to look at: phantom, demo."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from node.commands.options import ConfigOption
+from node.config import load_config
+from node.demo.course import run_course
+from node.demo.report import print_tables, write_page
+from node.log import start_log
+from pipelines.phantom_study import Kind, PhantomSize, write_phantom
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command()(phantom)
+    app.command()(demo)
+
+
+def phantom(
+    kind: Annotated[Kind, typer.Argument(help="Which patient is made up.")],
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the DICOM files go.")],
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 0,
+    matrix: Annotated[int, typer.Option(min=32, max=1024, help="Rows and columns of the images.")] = 128,
+    slices: Annotated[int, typer.Option(min=3, max=400)] = 40,
+    fractions: Annotated[int, typer.Option(min=0, max=40)] = 4,
+) -> None:
+    """Write a made-up patient: planning CT, structure set, plan, dose, and the images of some fractions."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("phantom", total=1.0)
+        write_phantom(
+            kind,
+            output,
+            seed=seed,
+            size=PhantomSize(matrix=matrix, slices=slices, fractions=fractions),
+            progress=lambda done, what: progress.update(task, completed=done, description=what),
+        )
+    typer.echo(f"{sum(1 for path in output.rglob('*.dcm'))} files in {output}")
+
+
+def demo(
+    source: Annotated[
+        Path | None, typer.Option("--input", metavar="DIR", help="Your own DICOM files, instead of made-up patients.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where files and pictures go.")] = Path(
+        "demo-output"
+    ),
+    config: ConfigOption = None,
+) -> None:
+    """Do everything once on this machine: a console, the node, a TPS and a PACS; exit status 0 if all went well."""
+    start_log("ERROR")
+    console = Console()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("demo", total=1.0)
+
+        def tell(done: float, what: str) -> None:
+            progress.update(task, completed=done, description=what)
+
+        settings = load_config(config)
+        told = run_course(settings, source or _made_up(output / "input"), output, tell)
+    print_tables(told, console)
+    write_page(told, output / "index.html")
+    console.print(f"pictures and findings: {output / 'index.html'}")
+    if not told.is_good:
+        raise typer.Exit(1)
+
+
+def _made_up(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    for kind in Kind:
+        write_phantom(kind, folder / kind.value)
+    return folder

@@ -1,0 +1,1 @@
+"""The demonstration: a console, the node, a TPS and a PACS on one machine, over real associations."""
