@@ -35,7 +35,7 @@ class ReceivingPeer:
         self._server = ae.start_server(
             ("127.0.0.1", 0),
             block=False,
-            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._count)],  # type: ignore[list-item]
+            evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_ESTABLISHED, self._count)],
         )
         assert self._server is not None
         return int(self._server.server_address[1])
