@@ -26,6 +26,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 AIR_UNIT = -0.997
 """At or below this an image value counts as air (the lower end of the window)."""
 
+SOFT_TISSUE_UNIT, SOFT_TISSUE_GAIN = -0.2, 8.0
+"""Middle of soft tissue (0 HU in a window of -800 to 1200 HU), and the contrast that discriminators see it with."""
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -138,14 +141,15 @@ class Discriminator(nn.Module):
     """PatchGAN: one score for each patch of 22 x 22 pixels, 1 for real.
 
     Spectral normalisation instead of instance normalisation: the latter hides the mean HU of a patch, which is half
-    of what tells MVCT from planning CT.
+    of what tells MVCT from planning CT. A normalised network hardly sees small differences, so soft tissue is shown
+    a second time with more contrast.
     """
 
     def __init__(self, channels: int = 48) -> None:
         super().__init__()
         c = channels
         self.layers = nn.Sequential(
-            spectral_norm(nn.Conv2d(1, c, 4, stride=2)),  # (B, C, H/2, W/2)
+            spectral_norm(nn.Conv2d(2, c, 4, stride=2)),  # (B, C, H/2, W/2)
             nn.LeakyReLU(0.2),
             spectral_norm(nn.Conv2d(c, 2 * c, 4, stride=2)),  # (B, 2C, H/4, W/4)
             nn.LeakyReLU(0.2),
@@ -156,7 +160,8 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 1, H, W) -> (B, 1, about H/4, about W/4)."""
-        return self.layers(image)  # type: ignore[no-any-return]
+        soft_tissue = torch.tanh(SOFT_TISSUE_GAIN * (image - SOFT_TISSUE_UNIT))
+        return self.layers(torch.cat([2.0 * image, soft_tissue], dim=1))  # type: ignore[no-any-return]
 
 
 class CycleGAN(nn.Module):

@@ -36,10 +36,11 @@ class ParallelGeometry:
         return np.asarray((np.arange(self.detectors) - (self.detectors - 1) / 2.0) * self.detector_mm, np.float64)
 
 
-def covering_geometry(pixels: int, pixel_mm: float, views: int) -> ParallelGeometry:
-    """Geometry whose rays are one pixel apart and cover the whole image, corners included."""
-    detectors = int(np.ceil(pixels * np.sqrt(2.0))) + 1
-    return ParallelGeometry(pixels, pixel_mm, views, detectors, pixel_mm)
+def covering_geometry(pixels: int, pixel_mm: float, views: int, detector_mm: float | None = None) -> ParallelGeometry:
+    """Geometry whose rays cover the whole image, corners included; one pixel apart unless said otherwise."""
+    spacing_mm = detector_mm or pixel_mm
+    detectors = int(np.ceil(pixels * np.sqrt(2.0) * pixel_mm / spacing_mm)) + 1
+    return ParallelGeometry(pixels, pixel_mm, views, detectors, spacing_mm)
 
 
 @lru_cache(maxsize=2)

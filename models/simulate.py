@@ -6,6 +6,7 @@ detectors of finite sharpness, and the image is reconstructed again. Volumes are
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,10 @@ class MvctSettings:
     """Noise in the middle of a water cylinder of 180 mm; clinical MVCT has about 25 to 45 HU."""
     photons_per_ray: float | None = None
     """Unattenuated photons of one detector in one view; None: as many as give `noise_sd_hu` at this pixel size."""
-    blur_fwhm_mm: float = 1.4
+    blur_fwhm_mm: float = 1.2
     """Blur of the detector signal along the detector row."""
+    kernel_fwhm_mm: float = 1.4
+    """Smoothing by the reconstruction kernel, of signal and noise."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class CbctSettings:
     scatter_left: float = 0.3
     """Scatter that the scanner's own correction left, relative to the primary behind the thickest part of the view."""
     blur_fwhm_mm: float = 1.0
+    kernel_fwhm_mm: float = 1.0
 
 
 def kv_hu_to_mv_hu(hu: NDArray[Any]) -> Hu:
@@ -100,15 +104,15 @@ def simulated_mvct(
         If the pixels are not square.
     """
     water_per_mm = MATERIALS["water"].mv_per_mm()
-    geometry = _geometry(hu_zyx, spacing_zyx_mm, settings.views)
-    photons = settings.photons_per_ray or photons_for_noise(settings.noise_sd_hu, geometry)
-    output = np.empty(hu_zyx.shape, np.float32)
+    geometry = mvct_geometry(hu_zyx, spacing_zyx_mm, settings.views)
+    photons = settings.photons_per_ray or photons_for_noise(settings, geometry)
+    output = np.empty((len(hu_zyx), geometry.pixels, geometry.pixels), np.float32)
     for start in range(0, len(hu_zyx), _SLICES_AT_ONCE):
         part = slice(start, start + _SLICES_AT_ONCE)
         attenuation = _attenuation(kv_hu_to_mv_hu(hu_zyx[part]), water_per_mm, geometry)
-        signal = _blurred(np.exp(-projected(attenuation, geometry)), settings.blur_fwhm_mm, geometry)
-        output[part] = _reconstructed(signal, photons, water_per_mm, geometry, rng, hu_zyx.shape)
-    return output
+        signal = _smoothed(np.exp(-projected(attenuation, geometry)), settings.blur_fwhm_mm, geometry)
+        output[part] = _measured(signal, photons, settings.kernel_fwhm_mm, water_per_mm, geometry, rng)
+    return output[:, : hu_zyx.shape[1], : hu_zyx.shape[2]]
 
 
 def simulated_cbct(
@@ -125,43 +129,63 @@ def simulated_cbct(
         If the pixels are not square.
     """
     water_per_mm = MATERIALS["water"].kv_per_mm()
-    geometry = _geometry(hu_zyx, spacing_zyx_mm, settings.views)
-    output = np.empty(hu_zyx.shape, np.float32)
+    geometry = mvct_geometry(hu_zyx, spacing_zyx_mm, settings.views)
+    output = np.empty((len(hu_zyx), geometry.pixels, geometry.pixels), np.float32)
     for start in range(0, len(hu_zyx), _SLICES_AT_ONCE):
         part = slice(start, start + _SLICES_AT_ONCE)
         attenuation = _attenuation(hu_zyx[part], water_per_mm, geometry)
-        primary = _blurred(np.exp(-projected(attenuation, geometry)), settings.blur_fwhm_mm, geometry)
+        primary = _smoothed(np.exp(-projected(attenuation, geometry)), settings.blur_fwhm_mm, geometry)
         # Scatter is nearly flat over the detector; where little primary arrives it weighs most: cupping.
         thickest = primary.min(axis=-1, keepdims=True)
         signal = (primary + settings.scatter_left * thickest) / (1.0 + settings.scatter_left * thickest)
-        output[part] = _reconstructed(signal, settings.photons_per_ray, water_per_mm, geometry, rng, hu_zyx.shape)
-    return output
+        photons, kernel_mm = settings.photons_per_ray, settings.kernel_fwhm_mm
+        output[part] = _measured(signal, photons, kernel_mm, water_per_mm, geometry, rng)
+    return output[:, : hu_zyx.shape[1], : hu_zyx.shape[2]]
 
 
-def photons_for_noise(noise_sd_hu: float, geometry: ParallelGeometry, cylinder_mm: float = 180.0) -> float:
-    """Unattenuated photons per ray that give this noise (SD, HU) in the middle of a water cylinder.
+def noise_texture(
+    geometry: ParallelGeometry, kernel_fwhm_mm: float, slices: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Reconstruct a sinogram of white noise of SD 1: [slice, row, column], per mm.
 
-    Variance of filtered backprojection with independent rays, pi^2 / (12 V d^2 N) for the ramp, times the part of
-    it that a Hann window leaves.
+    This is the noise of a uniform object with this scanner and kernel, as a physicist would take it from a phantom.
+    """
+    white = rng.standard_normal((slices, geometry.views, geometry.detectors), np.float32)
+    return filtered_backprojection(_smoothed(white, kernel_fwhm_mm, geometry), geometry)
 
-    References
-    ----------
-    Kak and Slaney 1988, section 5.2
+
+def photons_for_noise(settings: MvctSettings, geometry: ParallelGeometry, cylinder_mm: float = 180.0) -> float:
+    """Unattenuated photons per ray that give the noise of the settings in the middle of a water cylinder.
+
+    A line integral from N detected photons has the SD 1 / sqrt(N); what the reconstruction makes of it is measured.
     """
     water_per_mm = MATERIALS["water"].mv_per_mm()
-    frequency = np.linspace(0.0, 1.0, 1001)
-    hann = 0.5 + 0.5 * np.cos(np.pi * frequency)
-    left_by_hann = float((frequency**2 * hann**2).mean() / (frequency**2).mean())
-    noise_per_mm = noise_sd_hu / 1000.0 * water_per_mm
-    detected = np.pi**2 / (12.0 * geometry.views * geometry.detector_mm**2 * noise_per_mm**2) * left_by_hann
+    noise_per_mm = settings.noise_sd_hu / 1000.0 * water_per_mm
+    detected = (_noise_gain_per_mm(geometry, settings.kernel_fwhm_mm) / noise_per_mm) ** 2
     return float(detected * np.exp(water_per_mm * cylinder_mm))
 
 
-def _geometry(hu_zyx: NDArray[Any], spacing_zyx_mm: tuple[float, float, float], views: int) -> ParallelGeometry:
+def mvct_geometry(hu_zyx: NDArray[Any], spacing_zyx_mm: tuple[float, float, float], views: int) -> ParallelGeometry:
+    """Rays that cover every slice of the volume; detectors of 1.2 mm, or half a pixel where pixels are coarse.
+
+    Raises
+    ------
+    ValueError
+        If the pixels are not square.
+    """
     _, row_mm, column_mm = spacing_zyx_mm
     if abs(row_mm - column_mm) > 0.01 * row_mm:
         raise ValueError(f"pixels of {row_mm} x {column_mm} mm are not square")
-    return covering_geometry(max(hu_zyx.shape[1:]), row_mm, views)
+    detector_mm = min(row_mm, max(row_mm / 2.0, 1.2))
+    return covering_geometry(max(hu_zyx.shape[1:]), row_mm, views, detector_mm)
+
+
+@lru_cache(maxsize=64)
+def _noise_gain_per_mm(geometry: ParallelGeometry, kernel_fwhm_mm: float) -> float:
+    """SD in the middle of the image of reconstructed white noise of SD 1."""
+    texture = noise_texture(geometry, kernel_fwhm_mm, 4, np.random.default_rng(0))
+    quarter = geometry.pixels // 4
+    return float(texture[:, quarter:-quarter, quarter:-quarter].std())
 
 
 def _attenuation(hu_zyx: NDArray[Any], water_per_mm: float, geometry: ParallelGeometry) -> NDArray[np.float32]:
@@ -172,22 +196,22 @@ def _attenuation(hu_zyx: NDArray[Any], water_per_mm: float, geometry: ParallelGe
     return padded * np.float32(water_per_mm / 1000.0) + np.float32(water_per_mm)
 
 
-def _blurred(signal: NDArray[np.float32], fwhm_mm: float, geometry: ParallelGeometry) -> NDArray[np.float32]:
-    """Detected intensity, blurred along the detector axis."""
+def _smoothed(signal: NDArray[np.float32], fwhm_mm: float, geometry: ParallelGeometry) -> NDArray[np.float32]:
+    """Gaussian blur along the detector axis."""
     sigma = fwhm_mm / _FWHM_PER_SD / geometry.detector_mm
     return np.asarray(ndimage.gaussian_filter1d(signal, sigma, axis=-1, mode="nearest"), np.float32)
 
 
-def _reconstructed(
+def _measured(
     signal: NDArray[np.float32],
     photons: float,
+    kernel_fwhm_mm: float,
     water_per_mm: float,
     geometry: ParallelGeometry,
     rng: np.random.Generator,
-    shape_zyx: tuple[int, ...],
 ) -> Hu:
-    """HU from a relative signal (1 without a patient) measured with Poisson noise."""
+    """HU from a relative signal (1 without a patient) measured with Poisson noise; on the square grid."""
     counted = np.maximum(rng.poisson(signal * photons), 1.0)
     line_integrals = -np.log(counted / photons).astype(np.float32)
-    attenuation = filtered_backprojection(line_integrals, geometry, hann=True)[:, : shape_zyx[1], : shape_zyx[2]]
+    attenuation = filtered_backprojection(_smoothed(line_integrals, kernel_fwhm_mm, geometry), geometry)
     return (1000.0 * (attenuation / np.float32(water_per_mm) - 1.0)).astype(np.float32)

@@ -60,9 +60,8 @@ class TrainingSettings:
     crop_pixels: int = 64
     window_hu: tuple[float, float] = (-800.0, 1200.0)
     noise_sd_hu: tuple[float, float] = (20.0, 50.0)
-    """Range of the noise of the simulated MVCT, one value per patient."""
-    input_noise_hu: float = 35.0
-    """White noise (SD) given to the planning CT before it is made into MVCT."""
+    """Range of the noise of the simulated MVCT, one value per patient; and of the noise, with the texture that this
+    scanner has in a uniform phantom, that is given to planning CT before it is made into MVCT."""
     learning_rate: float = 3e-4
     """Of the generators; falls to 0 along half a cosine. The discriminators have the same."""
     pool_images: int = 64
@@ -145,11 +144,11 @@ class TrainingRun:
 
     def _one_update(self) -> Mapping[str, Tensor]:
         self._set_learning_rate()
-        x, y = (image.to(self._device) for image in self._slices.batch(self._settings.batch, self._rng))
-        noise_unit = 2.0 * self._settings.input_noise_hu / (self._settings.window_hu[1] - self._settings.window_hu[0])
-        noise = torch.from_numpy(self._rng.standard_normal(tuple(y.shape), np.float32) * np.float32(noise_unit))
+        x, y, noise = (image.to(self._device) for image in self._slices.batch(self._settings.batch, self._rng))
+        span_hu = self._settings.window_hu[1] - self._settings.window_hu[0]
+        noise = noise * (2.0 / span_hu * self._rng.uniform(*self._settings.noise_sd_hu))
         with self._autocast():
-            step = conversions(self._model, x, y, noise.to(self._device))
+            step = conversions(self._model, x, y, noise)
             losses = generator_losses(self._model, step, self._settings.losses)
         self._descend(self._generators, torch.stack(list(losses.values())).sum())
         fakes = self._pool.exchanged((step.x_fake.detach(), step.y_fake.detach()), self._rng)

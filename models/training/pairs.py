@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.intensity import Hu, Mask, body_mask, normalised
-from models.simulate import MvctSettings, simulated_mvct
+from models.simulate import MvctSettings, mvct_geometry, noise_texture, simulated_mvct
 from models.training.volumes import TrainingDataError, TrainingVolume
 
 _LEAST_BODY_FRACTION = 0.02
 """Slices with less body than this (the ends of the scan) teach nothing."""
+
+_NOISE_SLICES = 4
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class SimulatedPair:
     volume: TrainingVolume
     mvct_hu_zyx: Hu
     body: Mask
+    noise_zyx: Hu
+    """Noise of the same scanner in a uniform object, SD 1; a few slices."""
 
     def useful_slices(self) -> NDArray[np.intp]:
         """Indices of the slices that show enough of the body."""
@@ -35,7 +39,9 @@ def simulated_pair(volume: TrainingVolume, noise_sd_hu: tuple[float, float], see
     rng = np.random.default_rng([seed, zlib.crc32(volume.patient_id.encode())])
     settings = MvctSettings(noise_sd_hu=float(rng.uniform(*noise_sd_hu)))
     mvct = simulated_mvct(volume.hu_zyx, volume.spacing_zyx_mm, settings, rng)
-    return SimulatedPair(volume, mvct, body_mask(volume.hu_zyx))
+    geometry = mvct_geometry(volume.hu_zyx, volume.spacing_zyx_mm, settings.views)
+    noise = noise_texture(geometry, settings.kernel_fwhm_mm, _NOISE_SLICES, rng)
+    return SimulatedPair(volume, mvct, body_mask(volume.hu_zyx), (noise / noise.std()).astype(np.float32))
 
 
 def simulated_pairs(
@@ -93,19 +99,27 @@ class UnpairedSlices:
         """Number of patients the slices come from."""
         return len({item.pair for item in self._slices})
 
-    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw x and y, each (B, 1, crop, crop) in [-1, 1]."""
+    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw x and y in [-1, 1], and noise of SD 1 with the texture of MVCT; each (B, 1, crop, crop)."""
         crops = [self._unpaired_crops(rng) for _ in range(size)]
-        x, y = (np.stack(column)[:, None] for column in zip(*crops, strict=True))
-        return torch.from_numpy(x), torch.from_numpy(y)
+        x, y, noise = (torch.from_numpy(np.stack(column)[:, None]) for column in zip(*crops, strict=True))
+        return x, y, noise
 
-    def _unpaired_crops(self, rng: np.random.Generator) -> tuple[Hu, Hu]:
+    def _unpaired_crops(self, rng: np.random.Generator) -> tuple[Hu, Hu, Hu]:
         first = self._drawn(rng)
         second = self._drawn(rng)
         while second.pair == first.pair:
             second = self._drawn(rng)
         x = self._cropped(self._pairs[first.pair].mvct_hu_zyx, first, rng)
-        return x, self._cropped(self._pairs[second.pair].volume.hu_zyx, second, rng)
+        y = self._cropped(self._pairs[second.pair].volume.hu_zyx, second, rng)
+        return x, y, self._noise(self._pairs[second.pair].noise_zyx, rng)
+
+    def _noise(self, noise_zyx: Hu, rng: np.random.Generator) -> Hu:
+        """A crop from the middle, where the noise is even, turned by a random number of right angles."""
+        plane = noise_zyx[int(rng.integers(len(noise_zyx)))]
+        corner = [int(rng.integers(n // 8, max(7 * n // 8 - self._crop, n // 8) + 1)) for n in plane.shape]
+        row, column = (min(at, n - self._crop) for at, n in zip(corner, plane.shape, strict=True))
+        return np.rot90(plane[row : row + self._crop, column : column + self._crop], int(rng.integers(4)))
 
     def _drawn(self, rng: np.random.Generator) -> _Slice:
         return self._slices[int(rng.choice(len(self._slices), p=self._likelihood))]
