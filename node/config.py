@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from node.errors import ConfigError
 from node.roles import RoleRule
 from pipelines.base import Labelling, Pipeline
-from pipelines.execution import PipelineConfigError, load_pipeline
 
 SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
@@ -186,6 +185,9 @@ class Config:
         ConfigError
             If there is no such file, or class, settings or weights can not be used.
         """
+        # Brings torch along, which most commands do without.
+        from pipelines.execution import PipelineConfigError, load_pipeline
+
         path = self.folder / "pipelines" / f"{name}.yaml"
         if name not in self.pipelines:
             raise ConfigError(path, "", f"there is no pipeline {name}; known are {', '.join(sorted(self.pipelines))}")

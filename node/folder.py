@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydicom.tag import Tag
 
@@ -17,7 +18,9 @@ from node.routing import KnownSeries, Route, route, starts
 from node.scu import Outgoing
 from node.series import assess
 from pipelines.base import Pipeline
-from pipelines.execution import JobOrder, OrderedSeries
+
+if TYPE_CHECKING:
+    from pipelines.execution import JobOrder
 
 _IDENTIFYING = ("PatientID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "SOPClassUID")
 
@@ -90,8 +93,11 @@ def outgoing(path: Path) -> tuple[str, Outgoing]:
     return text_of(header, "SeriesInstanceUID"), one
 
 
-def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_dir: Path) -> JobOrder:
+def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_dir: Path) -> "JobOrder":
     """The order that a worker would get for the plan."""
+    # Brings torch along, which a look at a folder does without.
+    from pipelines.execution import JobOrder, OrderedSeries
+
     paths = {one.known.series_instance_uid: one.paths for one in series}
     settings = config.pipelines[plan.pipeline]
     trigger, *linked = [

@@ -1,7 +1,10 @@
-"""Commands about a folder of images: simulate, run, send."""
+"""Commands about a folder of images: simulate, run, send.
+
+What runs a pipeline is imported by the command that does: it brings torch along, which takes seconds.
+"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +18,9 @@ from node.folder import FolderSeries, Plan, order_of, outgoing, plans, series_of
 from node.headers import UnreadableInstance
 from node.routing import route
 from node.scu import Outgoing, Scu
-from pipelines.execution import JobReport, JobStatus, execute
+
+if TYPE_CHECKING:
+    from pipelines.execution import JobReport
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of DICOM files, searched to the bottom.")]
 
@@ -63,7 +68,7 @@ def run(
         Console().print_json(data=[report.model_dump(mode="json") for report in reports])
     else:
         _print_reports(reports, output)
-    if any(report.status is JobStatus.REJECTED for report in reports):
+    if any(report.status == "rejected" for report in reports):
         raise typer.Exit(1)
 
 
@@ -102,7 +107,9 @@ def _chosen(settings: Config, pipeline: str, found: list[FolderSeries], series: 
     return chosen
 
 
-def _run_plan(settings: Config, plan: Plan, found: list[FolderSeries], output: Path) -> JobReport:
+def _run_plan(settings: Config, plan: Plan, found: list[FolderSeries], output: Path) -> "JobReport":
+    from pipelines.execution import execute
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(plan.pipeline, total=1.0)
         order = order_of(settings, plan, found, output)
@@ -170,7 +177,7 @@ def _print_plans(settings: Config, found: list[Plan]) -> None:
     Console().print(table if found else "no pipeline would start")
 
 
-def _print_reports(reports: list[JobReport], output: Path) -> None:
+def _print_reports(reports: "list[JobReport]", output: Path) -> None:
     for report in reports:
         made = sum(len(one.instances) for one in report.series)
         table = Table("finding", "value", "unit", "verdict", "text")

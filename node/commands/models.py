@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from models.weights import WeightsError, load_weights, shipped
 from node.commands.options import ConfigOption, JsonOption
 from node.config import load_config
 from pipelines.base import TrainingOptions
@@ -32,6 +31,8 @@ def models(
     as_json: JsonOption = False,
 ) -> None:
     """List the shipped weights with their cards, and verify them."""
+    from models.weights import shipped
+
     records = [_model_record(name) for name in shipped()]
     if as_json:
         Console().print_json(data=records)
@@ -87,6 +88,8 @@ def evaluate(
 
 
 def _model_record(name: str) -> dict[str, str]:
+    from models.weights import WeightsError, load_weights
+
     try:
         card, _ = load_weights(name)
     except WeightsError as error:

@@ -11,14 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from node.commands.options import ConfigOption, JsonOption
+from node.commands.options import ConfigOption, JsonOption, existing_ledger
 from node.config import Config, load_config
 from node.conformance import statement
 from node.errors import DeliveryError, PeerRefused
-from node.ledger import Ledger
 from node.log import start_log
 from node.scu import Scu
-from node.service import Node
 from node.storage import BYTES_PER_GIB
 from node.view import counts
 
@@ -42,6 +40,8 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(config: ConfigOption = None) -> None:
     """Run the node until SIGTERM or SIGINT."""
+    from node.service import Node
+
     start_log()
     stop = threading.Event()
 
@@ -70,7 +70,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say how many series, jobs and deliveries are in which state."""
     settings = load_config(config)
-    ledger = Ledger(settings.node.ledger_url)
+    ledger = existing_ledger(settings)
     found = counts(ledger)
     ledger.close()
     if as_json:

@@ -1,6 +1,7 @@
 """Commands that make something to look at: phantom, demo."""
 
 import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,14 @@ from rich.progress import Progress
 
 from node.commands.options import ConfigOption
 from node.config import load_config
-from node.demo.course import run_course
-from node.demo.report import print_tables, write_page
 from node.log import start_log
-from pipelines.phantom_study import Kind, PhantomSize, write_phantom
+
+
+class PhantomKind(StrEnum):
+    """The kinds of `pipelines.phantom_study`, which takes seconds to import."""
+
+    HEADNECK = "headneck"
+    PELVIS = "pelvis"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def phantom(
-    kind: Annotated[Kind, typer.Argument(help="Which patient is made up.")],
+    kind: Annotated[PhantomKind, typer.Argument(help="Which patient is made up.")],
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the DICOM files go.")],
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 0,
     matrix: Annotated[int, typer.Option(min=32, max=1024, help="Rows and columns of the images.")] = 128,
@@ -31,10 +36,12 @@ def phantom(
     fractions: Annotated[int, typer.Option(min=0, max=40)] = 4,
 ) -> None:
     """Write a made-up patient: planning CT, structure set, plan, dose, and the images of some fractions."""
+    from pipelines.phantom_study import Kind, PhantomSize, write_phantom
+
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("phantom", total=1.0)
         write_phantom(
-            kind,
+            Kind(kind.value),
             output,
             seed=seed,
             size=PhantomSize(matrix=matrix, slices=slices, fractions=fractions),
@@ -53,6 +60,9 @@ def demo(
     config: ConfigOption = None,
 ) -> None:
     """Do everything once on this machine: a console, the node, a TPS and a PACS; exit status 0 if all went well."""
+    from node.demo.course import run_course
+    from node.demo.report import print_tables, write_page
+
     start_log("ERROR")
     console = Console()
     with Progress(console=Console(stderr=True), transient=True) as progress:
@@ -71,6 +81,8 @@ def demo(
 
 
 def _made_up(folder: Path) -> Path:
+    from pipelines.phantom_study import Kind, write_phantom
+
     shutil.rmtree(folder, ignore_errors=True)
     for kind in Kind:
         write_phantom(kind, folder / kind.value)

@@ -6,10 +6,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from node.commands.options import ByOption, ConfigOption, JsonOption
+from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
 from node.config import load_config
 from node.errors import NodeError
-from node.ledger import Ledger
 from node.ledger.schema import JobState
 from node.view import full_record, job_record, moment
 
@@ -30,7 +29,7 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List the jobs, the newest first."""
-    ledger = Ledger(load_config(config).node.ledger_url)
+    ledger = existing_ledger(load_config(config))
     found = ledger.jobs.all(state)
     ledger.close()
     if as_json:
@@ -48,7 +47,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all about one job: inputs, findings, deliveries and what happened."""
-    ledger = Ledger(load_config(config).node.ledger_url)
+    ledger = existing_ledger(load_config(config))
     record = full_record(ledger, job_id)
     ledger.close()
     if as_json:
@@ -63,7 +62,7 @@ def retry(
     config: ConfigOption = None,
 ) -> None:
     """Try a failed job, or the failed deliveries of a finished one, once more."""
-    ledger = Ledger(load_config(config).node.ledger_url)
+    ledger = existing_ledger(load_config(config))
     result = ledger.jobs.result_of(job_id)
     deliveries = ledger.deliveries.of_result(result.id) if result else []
     again = [ledger.jobs.retry(job_id, by), *(ledger.deliveries.retry(one.id, by) for one in deliveries)]
@@ -76,7 +75,7 @@ def retry(
 @audit.command("verify")
 def verify(config: ConfigOption = None) -> None:
     """Check the chain of events; exit status 1 where it is broken."""
-    ledger = Ledger(load_config(config).node.ledger_url)
+    ledger = existing_ledger(load_config(config))
     broken = ledger.events.first_broken()
     ledger.close()
     if broken is not None:

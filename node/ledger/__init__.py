@@ -13,9 +13,10 @@ from node.ledger.series import SeriesLedger
 class Ledger:
     """The truth about everything that the node has received, made and sent."""
 
-    def __init__(self, url: str, committing_peers: Sequence[str] = ()) -> None:
+    def __init__(self, url: str, committing_peers: Sequence[str] = (), migrate: bool = True) -> None:
         self._database = Database(url)
-        self._database.migrate()
+        if migrate:
+            self._database.migrate()
         self.series = SeriesLedger(self._database)
         self.jobs = JobLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session
@@ -35,6 +33,10 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the tables to the present version; rows stay, so an upgrade keeps a running queue."""
+        # Takes a second to import; only a starting node migrates.
+        from alembic import command
+        from alembic.config import Config as AlembicConfig
+
         configuration = AlembicConfig()
         configuration.set_main_option("script_location", str(MIGRATIONS))
         with self._writer, self._engine.connect() as connection:
