@@ -15,6 +15,8 @@ from pipelines.base import Labelling, Pipeline
 
 SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
+EMBEDDED = tuple(Path(__file__).parents[level] / name for level, name in ((0, "default_config"), (1, "config")))
+"""Where the examples lie: in an installed package, and in a checkout."""
 
 T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
@@ -210,7 +212,7 @@ def load_config(folder: Path | None = None) -> Config:
     ConfigError
         For a missing folder or file, a wrong key, a wrong type or a reference to nothing; names file and key.
     """
-    folder = folder or next((path for path in SEARCHED if path.is_dir()), SEARCHED[0])
+    folder = folder or _first(SEARCHED)
     if not folder.is_dir():
         raise ConfigError(folder, "", "there is no such configuration folder")
     node = _validated(folder / "node.yaml", TypeAdapter(NodeSettings), {})
@@ -222,6 +224,15 @@ def load_config(folder: Path | None = None) -> Config:
     _check_tls(config)
     _check_references(config)
     return config
+
+
+def embedded_config(folder: Path | None = None) -> Config:
+    """The configuration of the folder, else of the usual places, else the examples that come with the program."""
+    return load_config(folder or _first((*SEARCHED, *EMBEDDED)))
+
+
+def _first(folders: tuple[Path, ...]) -> Path:
+    return next((path for path in folders if path.is_dir()), folders[0])
 
 
 def _validated(path: Path, kind: TypeAdapter[T], default: object) -> T:

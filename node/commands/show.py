@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from node.commands.options import ConfigOption
-from node.config import load_config
+from node.config import embedded_config
 from node.log import start_log
 
 
@@ -71,7 +71,7 @@ def demo(
         def tell(done: float, what: str) -> None:
             progress.update(task, completed=done, description=what)
 
-        settings = load_config(config)
+        settings = embedded_config(config)
         told = run_course(settings, source or _made_up(output / "input"), output, tell)
     print_tables(told, console)
     write_page(told, output / "index.html")
