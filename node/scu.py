@@ -177,6 +177,9 @@ def _raise_not_established(association: Association) -> None:
         if answer is not None and answer.result == REJECTED_PERMANENT:
             raise PeerRefused(f"the peer rejects the association for good (diagnostic {answer.diagnostic})")
         raise DeliveryError("the peer rejects the association for now")
+    if association.rejected_contexts:
+        refused = ", ".join(UID(one.abstract_syntax or "").name for one in association.rejected_contexts)
+        raise PeerRefused(f"the peer does not accept {refused} in this transfer syntax")
     raise DeliveryError("the peer can not be reached, or does not negotiate")
 
 
