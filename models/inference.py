@@ -39,7 +39,8 @@ def load_generator(weights: str) -> EnhancementModel:
     models.weights.WeightsError
         If the weights are absent, differ from their card, or do not fit the architecture that the card states.
     """
-    return _loaded(weights, load_card(weights).sha256)
+    card = load_card(weights)
+    return EnhancementModel(card=card, generator=_generator(weights, card.sha256))
 
 
 def enhanced(
@@ -64,7 +65,7 @@ def enhanced(
 
 
 @lru_cache(maxsize=4)
-def _loaded(weights: str, sha256: str) -> EnhancementModel:
+def _generator(weights: str, sha256: str) -> Generator:
     card, tensors = load_weights(weights)
     try:
         generator = Generator.of(Architecture(**card.architecture))
@@ -72,8 +73,7 @@ def _loaded(weights: str, sha256: str) -> EnhancementModel:
     except (TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
     # (B, C, H, W) with channels last is about a third faster on a CPU.
-    generator = generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return EnhancementModel(card=card, generator=generator)
+    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _batches(shape_zyx: tuple[int, ...]) -> Iterator[slice]:

@@ -130,7 +130,8 @@ def _tile_shifts_pixels(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np
     points, normals = _edges(before)
     if len(points) < _EDGES_PER_TILE:
         return np.zeros((0, 2))
-    lags = _lags(_profiles(before, points, normals), _profiles(after, points, normals))
+    template = _profiles(before, points, normals, _PROFILE_PIXELS)
+    lags = _lags(template, _profiles(after, points, normals, _PROFILE_PIXELS + _LARGEST_SHIFT_PIXELS))
     tiles = (points // _TILE_PIXELS) @ np.array([before.shape[1], 1])
     solved = [_displacement(normals[tiles == tile], lags[tiles == tile]) for tile in np.unique(tiles)]
     return np.array([shift for shift in solved if shift is not None]).reshape(-1, 2)
@@ -142,7 +143,7 @@ def _edges(plane: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.fl
     strength = np.hypot(gradient[0], gradient[1])
     threshold = max(float(np.quantile(strength, 1.0 - _STRONGEST_EDGES)), 1.0)
     crest = (strength >= threshold) & (strength >= 0.98 * ndimage.maximum_filter(strength, 3))
-    margin = int(_PROFILE_PIXELS) + 1
+    margin = int(_PROFILE_PIXELS + _LARGEST_SHIFT_PIXELS) + 1
     interior = np.zeros_like(crest)
     interior[margin:-margin, margin:-margin] = True
     rows, columns = np.nonzero(crest & interior)
@@ -150,30 +151,31 @@ def _edges(plane: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 def _profiles(
-    plane: NDArray[np.float64], points: NDArray[np.int64], normals: NDArray[np.float64]
+    plane: NDArray[np.float64], points: NDArray[np.int64], normals: NDArray[np.float64], reach_pixels: float
 ) -> NDArray[np.float64]:
-    """Differentiate the intensity along each normal; (edge, position), zero mean, unit length."""
-    positions = np.arange(-_PROFILE_PIXELS, _PROFILE_PIXELS + 1e-9, _PROFILE_STEP_PIXELS)
+    """Differentiate the intensity along each normal, from -reach to reach; (edge, position)."""
+    positions = np.arange(-reach_pixels, reach_pixels + 1e-9, _PROFILE_STEP_PIXELS)
     where = points.T[:, :, None] + normals.T[:, :, None] * positions
-    derivative = np.diff(ndimage.map_coordinates(plane, where, order=3, mode="nearest"), axis=1)
+    return np.diff(ndimage.map_coordinates(plane, where, order=3, mode="nearest"), axis=1)
+
+
+def _lags(template: NDArray[np.float64], searched: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where along `searched` each template fits best, pixels from its middle: crest of the normalised correlation."""
+    width = template.shape[1]
     # The taper keeps a neighbouring edge at the end of the profile from taking over the correlation.
-    derivative = derivative * np.hanning(derivative.shape[1])
-    length = np.linalg.norm(derivative, axis=1, keepdims=True)
-    return np.asarray(derivative / np.maximum(length, 1e-9))
-
-
-def _lags(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lag of each profile of `after` behind `before`, pixels, from the crest of their cross-correlation."""
-    reach = int(_LARGEST_SHIFT_PIXELS / _PROFILE_STEP_PIXELS)
-    width = before.shape[1]
-    padded = np.pad(after, ((0, 0), (reach, reach)))
-    scores = np.stack([(before * padded[:, lag : lag + width]).sum(1) for lag in range(2 * reach + 1)], 1)
-    best = np.clip(scores.argmax(1), 1, 2 * reach - 1)
+    taper = np.hanning(width)
+    steps = searched.shape[1] - width
+    windows = [searched[:, lag : lag + width] for lag in range(steps + 1)]
+    energy = [np.sqrt((window**2 * taper).sum(1)) for window in windows]
+    scores = np.stack(
+        [(template * window * taper).sum(1) / np.maximum(e, 1e-9) for window, e in zip(windows, energy, strict=True)], 1
+    )
+    best = np.clip(scores.argmax(1), 1, steps - 1)
     edges = np.arange(len(scores))
     left, middle, right = (scores[edges, best + step] for step in (-1, 0, 1))
     curvature = np.minimum(left - 2.0 * middle + right, -1e-9)
     offset = np.clip(0.5 * (left - right) / curvature, -1.0, 1.0)
-    return np.asarray((best - reach + offset) * _PROFILE_STEP_PIXELS)
+    return np.asarray((best - steps // 2 + offset) * _PROFILE_STEP_PIXELS)
 
 
 def _displacement(normals: NDArray[np.float64], lags: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -1,0 +1,135 @@
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.cyclegan import Architecture
+from models.inference import enhanced, load_generator
+from models.phantoms import head_and_neck_phantom
+from models.training.checkpoint import read_checkpoint
+from models.training.enhancement import TrainingSettings, train
+from models.training.evaluation import evaluate
+from models.training.volumes import Split, TrainingDataError, TrainingVolume
+from models.weights import load_weights
+
+SPACING = (20.0, 5.0, 5.0)
+SETTINGS = TrainingSettings(
+    updates=4,
+    batch=2,
+    crop_pixels=32,
+    pool_images=2,
+    log_every=1,
+    checkpoint_every=2,
+    architecture=Architecture(channels=4, encoder_blocks=1, decoder_blocks=1),
+)
+
+
+@cache
+def patient(number: int, split: Split | None) -> TrainingVolume:
+    phantom = head_and_neck_phantom((6, 64, 64), SPACING, np.random.default_rng(number))
+    return TrainingVolume(f"phantom_{number}", split, phantom.hu_zyx, SPACING)
+
+
+def patients() -> list[TrainingVolume]:
+    return [patient(1, "train"), patient(2, "train"), patient(3, "validation"), patient(4, "test")]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after_three_quarters(done: float, what: str) -> None:
+    if what == "training" and done > 0.7:
+        raise Interrupted
+
+
+def trained_generator(folder: Path) -> dict[str, torch.Tensor]:
+    return load_weights(str(folder / "tiny.safetensors"))[1]
+
+
+def test_training_changes_the_weights_and_writes_all_it_promises(tmp_path: Path) -> None:
+    path = train(patients(), SETTINGS, tmp_path, "tiny")
+    untrained = train(patients(), replace(SETTINGS, learning_rate=0.0), tmp_path / "untrained", "tiny")
+    first, second = trained_generator(tmp_path), trained_generator(untrained.parent)
+    assert path == tmp_path / "tiny.safetensors"
+    assert all(not torch.equal(first[name], second[name]) for name in first)
+    assert all((tmp_path / f"tiny.{ending}").exists() for ending in ("md", "csv", "png"))
+    assert len((tmp_path / "tiny.csv").read_text().splitlines()) == 1 + SETTINGS.updates
+
+
+def test_the_card_states_domain_and_measured_limits(tmp_path: Path) -> None:
+    card = load_generator(str(train(patients(), SETTINGS, tmp_path, "tiny"))).card
+    assert card.training_domain.patients == 2
+    assert card.training_domain.pixel_spacing_mm == (5.0, 5.0)
+    assert {"mean_change_hu", "edge_shift_mm", "body_mean_departure_sd"} <= set(card.limits)
+    assert all(limit.flag_above <= limit.hold_above for limit in card.limits.values())
+    assert "simulated MVCT" in card.text
+
+
+def test_without_validation_patients_there_are_no_limits(tmp_path: Path) -> None:
+    path = train([patient(1, None), patient(2, None)], SETTINGS, tmp_path, "tiny")
+    assert load_generator(str(path)).card.limits == {}
+
+
+def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(tmp_path: Path) -> None:
+    train(patients(), SETTINGS, tmp_path / "straight", "tiny")
+    with pytest.raises(Interrupted):
+        train(patients(), SETTINGS, tmp_path / "resumed", "tiny", interrupt_after_three_quarters)
+    found = read_checkpoint(tmp_path / "resumed" / "tiny.checkpoint.json")
+    assert found is not None and found[1]["update"] == 2
+    train(patients(), SETTINGS, tmp_path / "resumed", "tiny")
+    straight, resumed = trained_generator(tmp_path / "straight"), trained_generator(tmp_path / "resumed")
+    for name in straight:
+        torch.testing.assert_close(resumed[name], straight[name], rtol=0.0, atol=0.0)
+    assert (tmp_path / "resumed/tiny.csv").read_text() == (tmp_path / "straight/tiny.csv").read_text()
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None:
+    train(patients(), SETTINGS, tmp_path, "tiny")
+    train(patients(), replace(SETTINGS, updates=2, seed=5), tmp_path, "tiny")
+    assert len((tmp_path / "tiny.csv").read_text().splitlines()) == 1 + 2
+
+
+@pytest.mark.parametrize(
+    ("volumes", "settings", "reason"),
+    [
+        ([], SETTINGS, "no training volume"),
+        ([patient(4, "test")], SETTINGS, "no training volume"),
+        ([patient(1, "train")], SETTINGS, "at least two patients"),
+        ([patient(1, "train"), patient(2, "train")], replace(SETTINGS, batch=50), "fewer than a batch"),
+        ([patient(1, "train"), patient(2, "train")], replace(SETTINGS, crop_pixels=80), "smaller than the crop"),
+    ],
+)
+def test_data_that_do_not_suffice_are_refused(
+    tmp_path: Path, volumes: Sequence[TrainingVolume], settings: TrainingSettings, reason: str
+) -> None:
+    with pytest.raises(TrainingDataError, match=reason):
+        train(volumes, settings, tmp_path, "tiny")
+
+
+def test_the_number_of_slices_can_be_limited_but_not_below_two_patients(tmp_path: Path) -> None:
+    train(patients(), replace(SETTINGS, slices=2, updates=1), tmp_path, "tiny")
+    with pytest.raises(TrainingDataError, match="fewer than a batch"):
+        train(patients(), replace(SETTINGS, slices=2, batch=3), tmp_path, "other")
+
+
+def test_evaluation_measures_the_test_patients_only(tmp_path: Path) -> None:
+    weights = str(train(patients(), SETTINGS, tmp_path, "tiny"))
+    figures = evaluate(weights, patients(), tmp_path / "report")
+    assert figures["patients"] == 1.0
+    assert figures["mae_before_hu"] > 0.0 and figures["seconds_per_slice"] > 0.0
+    assert json.loads((tmp_path / "report/figures.json").read_text()) == figures
+    assert (tmp_path / "report/page.png").exists() and (tmp_path / "report/patients.csv").exists()
+    with pytest.raises(TrainingDataError, match="no test patient"):
+        evaluate(weights, patients()[:2], tmp_path / "report")
+
+
+def test_a_trained_model_converts_a_volume(tmp_path: Path) -> None:
+    model = load_generator(str(train(patients(), SETTINGS, tmp_path, "tiny")))
+    hu = patient(4, "test").hu_zyx
+    assert enhanced(model, hu, SPACING).shape == hu.shape
