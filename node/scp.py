@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from socketserver import BaseServer
 from typing import cast
 
 from pydicom import Dataset
@@ -46,6 +47,11 @@ class _Server(ThreadedAssociationServer):
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def shutdown(self) -> None:
+        """End `serve_forever`; pynetdicom's own would also look for the server in a list that only its AE keeps."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def process_request_thread(
         self,
@@ -171,7 +177,6 @@ class StorageSCP:
         """Stop listening and end the associations; what was not acknowledged will be sent again by the peer."""
         if self._server:
             self._server.shutdown()
-            self._server.server_close()
         for association in self._ae.active_associations:
             association.abort()
 

@@ -7,6 +7,7 @@ any moment goes on from there.
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -60,6 +61,7 @@ class Node:
         self._scp = StorageSCP(settings, config.peers, intake, self._association_ended, self._outbox.on_commitment)
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._page = Page(settings.web, self.ledger) if settings.web else None
+        self._started = ExitStack()
         self._loop = threading.Thread(target=self._run, name="service loop")
 
     def start(self) -> tuple[str, int]:
@@ -67,31 +69,35 @@ class Node:
         self._storage.sweep()
         left = self.ledger.jobs.recover() + self.ledger.deliveries.recover()
         log.info("ledger taken up", extra={"left_under_way": left})
+        started = self._started
+        started.callback(self.ledger.close)
+        started.callback(self._engine.stop)
         self._engine.start()
+        started.callback(self._outbox.stop)
+        started.callback(self._fetching.shutdown, wait=False, cancel_futures=True)
         self._start_periodic_work()
+        started.callback(self._scheduler.shutdown, wait=False)
         self._loop.start()
+        started.callback(self._end_loop)
         if self._page:
             host, port = self._page.start()
+            started.callback(self._page.stop)
             log.info("status page", extra={"host": host, "port": port})
         address = self._scp.start()
+        started.callback(self._scp.stop)
         notify("READY=1")
         return address
 
     def stop(self) -> None:
-        """End in good order: no new associations, then the loop, the deliveries and the workers."""
+        """End what was started, the last first: no new associations, then the loop, the deliveries, the workers."""
         notify("STOPPING=1")
-        self._scp.stop()
+        self._started.close()
+        log.info("stopped")
+
+    def _end_loop(self) -> None:
         self._stopping.set()
         self.wake()
         self._loop.join()
-        self._scheduler.shutdown(wait=False)
-        self._fetching.shutdown(wait=False, cancel_futures=True)
-        self._outbox.stop()
-        self._engine.stop()
-        if self._page:
-            self._page.stop()
-        self.ledger.close()
-        log.info("stopped")
 
     def wake(self) -> None:
         """Let the loop look at once."""

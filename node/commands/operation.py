@@ -51,9 +51,11 @@ def serve(config: ConfigOption = None) -> None:
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, _on_signal)
     node = Node(load_config(config))
-    node.start()
-    stop.wait()
-    node.stop()
+    try:
+        node.start()
+        stop.wait()
+    finally:
+        node.stop()
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
