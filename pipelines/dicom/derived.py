@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage
 
 from pipelines.base import Inputs, Labelling, Pipeline, PipelineError
-from pipelines.dicom.attributes import COPIED_FROM_SOURCE, EQUIPMENT
+from pipelines.dicom.attributes import COPIED_FROM_SOURCE, EQUIPMENT, UNPAIRED_BODY_PARTS
 from pipelines.dicom.elements import text, whole_number
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
@@ -191,9 +191,7 @@ def _instance(
     instance = Dataset()
     copy_elements(header, instance, COPIED_FROM_SOURCE)
     put_empty_where_absent(instance, TYPE_2)
-    if not text(instance, "BodyPartExamined"):
-        # Type 2C: nobody knows whether the part is one of a pair.
-        put_empty_where_absent(instance, ("Laterality",))
+    _settle_laterality(instance)
     instance.update(common)
     instance.SOPInstanceUID = origin.uid("instance", text(header, "SOPInstanceUID"), _frame_number(header))
     instance.InstanceNumber = number
@@ -202,6 +200,14 @@ def _instance(
         instance.add_new("PixelPaddingValue", "SS", padding)
     instance.add_new("PixelData", "OW", plane.astype("<i2").tobytes())
     return instance
+
+
+def _settle_laterality(instance: Dataset) -> None:
+    """Type 2C: absent for a part that is not one of a pair, else there, if only empty (PS3.3 C.7.3.1)."""
+    if text(instance, "BodyPartExamined") in UNPAIRED_BODY_PARTS:
+        instance.pop("Laterality", None)
+    else:
+        put_empty_where_absent(instance, ("Laterality",))
 
 
 def _frame_number(header: Dataset) -> str:

@@ -19,6 +19,8 @@ from pipelines.dicom.reading import read_instance
 from pipelines.dicom.stack import Plane, PlaneError, normal, planes_of
 from pipelines.dicom.volume import Volume, affine_of
 
+MAX_STORED = 2**31 - 2**10
+"""Largest stored dose that is written: no reader takes it for negative, and a rounded scaling does not pass it."""
 OFFSET_TOLERANCE_MM = 0.01
 """How far the planes of a dose grid may be from even distances."""
 
@@ -106,7 +108,7 @@ def rt_dose(header: Dataset, dose: Volume, rt_plan_uid: str, new: NewInstance) -
     dataset = companion(header, new, RTDoseStorage, "RTDOSE")
     put_frame_of_reference(dataset, header)
     _put_grid(dataset, dose)
-    scaling = max(float(dose.array_zyx.max()), 1e-6) / (2**31 - 1)
+    scaling = max(float(dose.array_zyx.max()), 1e-6) / MAX_STORED
     dataset.DoseGridScaling = f"{scaling:.9e}"
     dataset.DoseUnits = "GY"
     dataset.DoseType = "PHYSICAL"

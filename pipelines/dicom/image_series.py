@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +165,7 @@ def _note_compression(header: Dataset, image: FileDataset) -> None:
     header.LossyImageCompressionRatio = f"{max(native / len(image.PixelData), 1.0):.2f}"
 
 
-def _slice(header: Dataset, stored: NDArray[np.int32]) -> _Slice:
+def _slice(header: Dataset, stored: NDArray[np.signedinteger[Any]]) -> _Slice:
     slope, intercept = _rescale(header)
     values = stored * slope + intercept
     if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
@@ -190,7 +191,7 @@ def _rescale(header: Dataset) -> tuple[float, float]:
     return slope, intercept
 
 
-def _padding(header: Dataset, stored: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _padding(header: Dataset, stored: NDArray[np.signedinteger[Any]]) -> NDArray[np.bool_]:
     """Where the scanner has no data (PS3.3 C.7.5.1.1.2)."""
     value = _stored_padding(header, "PixelPaddingValue")
     if value is None:

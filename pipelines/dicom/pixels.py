@@ -1,5 +1,7 @@
 """Pixel data to stored values: native and compressed, checked against what the header announces."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
@@ -52,7 +54,7 @@ _DECODERS: dict[UID, str] = {
 }
 
 
-def stored_values(dataset: FileDataset) -> NDArray[np.int32]:
+def stored_values(dataset: FileDataset) -> NDArray[np.signedinteger[Any]]:
     """Stored values of an image.
 
     Returns
@@ -137,13 +139,11 @@ def _syntax_name(syntax: UID) -> str:
     return syntax.name if syntax.is_transfer_syntax else "unknown transfer syntax"
 
 
-def _signed_or_not(values: NDArray[np.generic], dataset: FileDataset) -> NDArray[np.int32]:
+def _signed_or_not(values: NDArray[np.generic], dataset: FileDataset) -> NDArray[np.signedinteger[Any]]:
     """Take the bits that count: above Bits Stored old scanners keep overlays."""
-    unused = 32 - int(dataset.BitsStored)
-    signed = int(dataset.PixelRepresentation) == 1
-    if not signed and unused == 0:
-        if int(values.max(initial=0)) > np.iinfo(np.int32).max:
-            raise InputRejected("An image has stored values above 31 bits")
-        return values.astype(np.int32)
+    signed, unused = int(dataset.PixelRepresentation) == 1, 32 - int(dataset.BitsStored)
     bits = values.astype(np.int64).astype(np.uint32) << np.uint32(unused)
-    return (bits.view(np.int32) >> unused) if signed else (bits >> np.uint32(unused)).astype(np.int32)
+    if signed:
+        return bits.view(np.int32) >> unused
+    # Only 32 bits without a sign, as a dose may have them, need more than 32 with one.
+    return (bits >> np.uint32(unused)).astype(np.int32 if unused else np.int64)

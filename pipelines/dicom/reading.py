@@ -1,6 +1,7 @@
 """One DICOM file to one dataset of chosen, decoded elements; whatever the file holds, it reads or is rejected."""
 
 import io
+import logging
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ UNREADABLE: tuple[type[Exception], ...] = (*MALFORMED, InvalidDicomError, OSErro
 MAX_DEFLATED_BYTES = 64 * 2**20
 """Larger deflated files are refused unread: a thousandfold expansion would fill the memory."""
 
+_PYDICOM_LOG = logging.getLogger("pydicom")
 _NEVER_DROPPED = frozenset((*PATIENT, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"))
 
 
@@ -76,13 +78,18 @@ def transfer_syntax(dataset: FileDataset) -> UID:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence warnings of pydicom about values that break the standard; what matters of them is judged here.
+    """Silence what pydicom warns and logs about values that break the standard; what matters of them is judged here.
 
-    They quote the value, which may be a patient's.
+    It quotes the value, which may be a patient's name.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    level = _PYDICOM_LOG.level
+    _PYDICOM_LOG.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _PYDICOM_LOG.setLevel(level)
 
 
 def _content(path: Path) -> bytes:

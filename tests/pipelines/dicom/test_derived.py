@@ -180,6 +180,14 @@ def test_padding_keeps_the_value_of_the_source(tmp_path: Path) -> None:
     assert dcmread(paths[0]).PixelPaddingValue == -3024
 
 
+@pytest.mark.parametrize(("body_part", "has_laterality"), [("NECK", False), ("BREAST", True), (None, True)])
+def test_laterality_goes_with_the_body_part(tmp_path: Path, body_part: str | None, has_laterality: bool) -> None:
+    made = work(tmp_path, ct_series(BodyPartExamined=body_part, Laterality=""))
+    _, paths = reread(made.derived(), tmp_path / "out")
+    assert ("Laterality" in dcmread(paths[0])) is has_laterality
+    assert dciodvfy_errors(paths[0]) == []
+
+
 def test_invalid_values_of_the_source_are_left_behind(tmp_path: Path) -> None:
     odd = [unchecked(ds, BodyPartExamined="neck (low)", PatientAge="57", StudyID="x" * 30) for ds in ct_series()]
     image = work(tmp_path, odd).derived()[0]

@@ -47,6 +47,13 @@ def test_a_dose_comes_back_in_its_place(tmp_path: Path) -> None:
     assert (found.dose_summation_type, found.rt_plan_uid) == ("PLAN", "1.2.3.4")
 
 
+def test_a_dose_may_use_all_of_32_bits(tmp_path: Path) -> None:
+    dataset, _ = dose(tmp_path)
+    stored = np.full((4, 6, 7), 2**32 - 1, dtype="<u4")
+    found = read_dose(written(changed(dataset, PixelData=stored.tobytes(), DoseGridScaling="1e-8"), tmp_path))
+    assert found.volume.array_zyx == pytest.approx(42.94967295)
+
+
 def test_offsets_that_are_positions_mean_the_same(tmp_path: Path) -> None:
     dataset, grid = dose(tmp_path)
     dataset.GridFrameOffsetVector = [-27, -24, -21, -18]

@@ -20,7 +20,18 @@ from pydicom.uid import (
 
 from pipelines.base import InputRejected
 from pipelines.dicom.image_series import ImageSeries, read_image_series
-from tests.pipelines.made import changed, ct_series, ct_slice, enhanced_ct, mr_series, pet_series, ramp, write
+from pipelines.dicom.reading import quiet
+from tests.pipelines.made import (
+    changed,
+    ct_series,
+    ct_slice,
+    enhanced_ct,
+    mr_series,
+    pet_series,
+    ramp,
+    unchecked,
+    write,
+)
 
 ALL = frozenset({"CT", "MR", "PT"})
 
@@ -124,6 +135,17 @@ def test_a_localizer_is_left_out_of_the_volume(tmp_path: Path) -> None:
     assert read([*ct_series(), scout], tmp_path).volume.array_zyx.shape == (5, 16, 20)
     with pytest.raises(InputRejected, match="only localizer"):
         read([scout], tmp_path)
+
+
+def test_values_that_break_the_standard_are_not_quoted_in_a_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for dataset in (odd := ct_series()):
+        unchecked(dataset, PatientBirthDate="SECRET^NAME", PatientAge="SECRET", FrameOfReferenceUID="SECRET")
+    with quiet():
+        paths = write(odd, tmp_path)
+    read_image_series(paths)
+    assert caplog.text == ""
 
 
 def every(**changes: object) -> Callable[[list[Dataset]], list[Dataset]]:
