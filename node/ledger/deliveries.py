@@ -10,7 +10,15 @@ from sqlalchemy.orm import Session
 from node.ledger import events
 from node.ledger.database import Database
 from node.ledger.events import What
-from node.ledger.schema import Delivery, DeliveryProof, DeliveryState, Result, ResultInstance
+from node.ledger.schema import (
+    Delivery,
+    DeliveryProof,
+    DeliveryState,
+    Job,
+    JobState,
+    Result,
+    ResultInstance,
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +83,12 @@ class DeliveryLedger:
             events.append(session, What.DELIVERY_DELIVERED, f"delivery/{row.id}")
 
     def wait(self, delivery: Delivery, until: datetime, reason: str) -> None:
-        """Another attempt follows."""
+        """Another attempt follows, unless the job was superseded while its result was sent."""
         with self._database.write() as session:
             row = session.get_one(Delivery, delivery.id)
+            if _is_superseded(session, row):
+                _fail(session, row, f"superseded: {reason}")
+                return
             row.state, row.reason, row.next_attempt_at = DeliveryState.QUEUED, reason, until
             events.append(session, What.DELIVERY_QUEUED, f"delivery/{row.id}", reason)
 
@@ -91,15 +102,18 @@ class DeliveryLedger:
         with self._database.write() as session:
             rows = list(session.scalars(select(Delivery).where(Delivery.state == DeliveryState.SENDING)))
             for row in rows:
+                if _is_superseded(session, row):
+                    _fail(session, row, "superseded while it was sent")
+                    continue
                 row.state = DeliveryState.QUEUED
                 events.append(session, What.DELIVERY_QUEUED, f"delivery/{row.id}", "the node stopped while it was sent")
             return len(rows)
 
     def retry(self, delivery_id: int, who: str) -> bool:
-        """Queue a failed delivery once more; False if it has not failed."""
+        """Queue a failed delivery once more; False if it has not failed, or its job was superseded."""
         with self._database.write() as session:
             row = session.get(Delivery, delivery_id)
-            if row is None or row.state != DeliveryState.FAILED:
+            if row is None or row.state != DeliveryState.FAILED or _is_superseded(session, row):
                 return False
             now = datetime.now(UTC)
             row.state, row.reason, row.attempts, row.queued_at, row.next_attempt_at = (
@@ -191,6 +205,11 @@ def cancel_deliveries(session: Session, job_id: int, reason: str) -> None:
     )
     for row in rows:
         _fail(session, row, f"superseded: {reason}")
+
+
+def _is_superseded(session: Session, row: Delivery) -> bool:
+    job = select(Job.state).join(Result).where(Result.id == row.result_id)
+    return session.scalar(job) == JobState.SUPERSEDED
 
 
 def _fail(session: Session, row: Delivery, reason: str) -> None:
