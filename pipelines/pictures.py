@@ -35,12 +35,14 @@ def before_and_after(before: Sequence[Path], after: Sequence[Path], png: Path, t
         If a series can not be read as one volume, or the grids differ.
     """
     source, result = read_image_series(before).volume, read_image_series(after).volume
-    change = result.array - source.array
+    change = result.array_zyx - source.array_zyx
     figure = Figure(figsize=(9, 9), layout="constrained")
     axes = figure.subplots(3, 3)
     spacing = source.spacing_zyx_mm
     for row, plane in enumerate(PLANES):
-        for column, (name, array) in enumerate((("before", source.array), ("after", result.array), ("change", change))):
+        for column, (name, array) in enumerate(
+            (("before", source.array_zyx), ("after", result.array_zyx), ("change", change))
+        ):
             axis = axes[row, column]
             limit = (-CHANGE_HU, CHANGE_HU) if name == "change" else WINDOW_HU
             slab, aspect = _middle(array, plane, spacing)
