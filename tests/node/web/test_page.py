@@ -1,0 +1,117 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page as BrowserPage
+from playwright.sync_api import sync_playwright
+
+from node.config import Web
+from node.ledger import Ledger
+from node.ledger.jobs import LinkedSeries, Made
+from node.ledger.schema import LinkKind, ResultInstance, SeriesState
+from node.ledger.series import Arrival, Settlement
+from node.storage import Identity
+from node.web.page import Page
+from pipelines.stability import Finding, Verdict
+
+CHROMIUM = "/usr/bin/chromium"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def address(ledger: Ledger) -> Iterator[str]:
+    page = Page(Web(port=0), ledger)
+    host, port = page.start()
+    yield f"http://{host}:{port}"
+    page.stop()
+
+
+@pytest.fixture
+def browser_page() -> Iterator[BrowserPage]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser.new_page()
+        browser.close()
+
+
+def finish_a_job(ledger: Ledger) -> int:
+    """One settled series, one finished job with a finding whose text would be a script if it were not escaped."""
+    identity = Identity("SECRETID", "1.2.1", "1.2.2", "1.2.3")
+    ledger.series.receive(Arrival(identity, "CT", "1.2", "1.2", "0" * 64, 1, "CONSOLE"), "a.dcm", lambda: None)
+    (series,) = ledger.series.receiving()
+    links = frozenset({(LinkKind.FRAME_OF_REFERENCE, "1.2.4")})
+    ledger.series.settle(series, 1, Settlement(SeriesState.SETTLED, "mvct", None, links))
+    ledger.jobs.queue("enhance_mvct", "key", [LinkedSeries("mvct", ledger.series.get(series.id))])
+    (job,) = ledger.jobs.claim(1)
+    finding = Finding(name="edge_shift_mm", value=0.25, unit="mm", verdict=Verdict.FLAG, text="<script>1</script>")
+    instance = ResultInstance(
+        series_instance_uid="1.2.5",
+        modality="CT",
+        sop_class_uid="1.2",
+        sop_instance_uid="1.2.6",
+        transfer_syntax_uid="1.2",
+        path="b.dcm",
+        sha256="0" * 64,
+    )
+    ledger.jobs.finish(job, Made(Verdict.FLAG, [finding], [instance], {"CT": ["TPS"]}))
+    return job.id
+
+
+def test_page_of_an_empty_node_says_what_to_do(address: str, browser_page: BrowserPage) -> None:
+    browser_page.goto(address)
+    assert browser_page.title() == "rtnode"
+    assert "No job yet" in browser_page.inner_text("body")
+
+
+def test_a_click_on_a_job_shows_its_findings_and_deliveries(
+    ledger: Ledger, address: str, browser_page: BrowserPage
+) -> None:
+    job_id = finish_a_job(ledger)
+    browser_page.goto(address)
+    assert browser_page.inner_text("td.finished") == "finished"
+    browser_page.click(f"a[href='/jobs/{job_id}']")
+    text = browser_page.inner_text("body")
+    assert "edge_shift_mm" in text
+    assert "0.25" in text
+    assert "TPS" in text
+    assert "result released" in text
+
+
+def test_what_a_pipeline_says_is_text_not_markup(ledger: Ledger, address: str) -> None:
+    job_id = finish_a_job(ledger)
+    page = httpx.get(f"{address}/jobs/{job_id}").text
+    assert "&lt;script&gt;1&lt;/script&gt;" in page
+    assert "<script>" not in page
+
+
+def test_status_for_programs_counts_states(ledger: Ledger, address: str) -> None:
+    finish_a_job(ledger)
+    answer = httpx.get(f"{address}/status.json").json()
+    assert answer == {
+        "series": {"settled": 1},
+        "set aside": {},
+        "jobs": {"finished": 1},
+        "deliveries": {"queued": 1},
+    }
+
+
+def test_page_names_no_patient(ledger: Ledger, address: str) -> None:
+    job_id = finish_a_job(ledger)
+    assert "SECRETID" not in httpx.get(f"{address}/jobs/{job_id}").text + httpx.get(address).text
+
+
+def test_unknown_job_is_not_found(address: str) -> None:
+    assert httpx.get(f"{address}/jobs/99").status_code == 404
+
+
+def test_page_forbids_scripts_and_frames(address: str) -> None:
+    headers = httpx.get(address).headers
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["x-frame-options"] == "DENY"
