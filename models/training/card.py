@@ -20,6 +20,8 @@ _NOISE_REALISATIONS = 2
 _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 """Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
 
+_METRICS_HEADING = "## Metrics\n\n"
+
 _TEXT = """\
 # {name}
 
@@ -88,6 +90,26 @@ def finished_weights(
         card.model_copy(update={"limits": limits, "text": _text(card, settings, len(validation))}),
     )
     return path
+
+
+def record_evaluation(card_path: Path, card: Card, figures: Mapping[str, float]) -> Card:
+    """Write measured figures into a card: all into the front matter, mean and SD as a table into the text."""
+    text = card.text.split(_METRICS_HEADING)[0].rstrip("\n") + f"\n\n{_METRICS_HEADING}{metrics_table(figures)}"
+    rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
+    recorded = card.model_copy(update={"metrics": rounded, "text": text})
+    write_card(card_path, recorded)
+    return recorded
+
+
+def metrics_table(figures: Mapping[str, float]) -> str:
+    """Markdown table of the figures of `models.training.evaluation.evaluate`: mean and SD over patients."""
+    header = f"{int(figures['patients'])} test patients; mean and SD over patients, inside the body.\n\n"
+    rows = ["| | before | after |", "|---|---|---|"]
+    for name in figures:
+        if "_before" in name and not name.endswith("_sd"):
+            before, after = (_with_sd(figures, key) for key in (name, name.replace("_before", "_after")))
+            rows.append(f"| {name.replace('_before', '').replace('_', ' ')} | {before} | {after} |")
+    return header + "\n".join([*rows, ""])
 
 
 def training_domain(pairs: Sequence[SimulatedPair]) -> TrainingDomain:
@@ -162,3 +184,7 @@ def _text(card: Card, settings: _Settings, validation: int) -> str:
         "cases": validation * _NOISE_REALISATIONS,
     }
     return _TEXT.format_map(facts)
+
+
+def _with_sd(figures: Mapping[str, float], name: str) -> str:
+    return f"{figures[name]:.3g} ({figures[f'{name}_sd']:.2g})"
