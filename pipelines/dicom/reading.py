@@ -22,8 +22,9 @@ from pipelines.dicom.elements import MALFORMED, text
 
 UNREADABLE: tuple[type[Exception], ...] = (*MALFORMED, InvalidDicomError, OSError, zlib.error)
 """What pydicom raises while it parses bytes that are not a whole DICOM file."""
-MAX_DEFLATED_BYTES = 64 * 2**20
-"""Larger deflated files are refused unread: a thousandfold expansion would fill the memory."""
+MAX_EXPANDED_BYTES = 2 * 2**30
+"""A deflated file that expands to more is refused: a few hostile kilobytes could fill the memory."""
+_CHUNK_BYTES = 2**24
 
 _PYDICOM_LOG = logging.getLogger("pydicom")
 _NEVER_DROPPED = frozenset((*PATIENT, "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"))
@@ -98,9 +99,22 @@ def _content(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as error:
         raise InputRejected(f"A file can not be read: {error.strerror}") from error
-    if len(content) > MAX_DEFLATED_BYTES and DeflatedExplicitVRLittleEndian.encode() in content[:1024]:
+    if DeflatedExplicitVRLittleEndian.encode() in content[:1024] and _expanded_bytes(content) > MAX_EXPANDED_BYTES:
         raise InputRejected("A deflated file is too large to be expanded")
     return content
+
+
+def _expanded_bytes(content: bytes) -> int:
+    """Length of a deflated dataset, expanded piece by piece; counting stops once it is too much (PS3.5 A.5)."""
+    meta_length = int.from_bytes(content[140:144], "little")
+    expander, rest, total = zlib.decompressobj(-zlib.MAX_WBITS), content[144 + meta_length :], 0
+    while rest and not expander.eof and total <= MAX_EXPANDED_BYTES:
+        try:
+            total += len(expander.decompress(rest, _CHUNK_BYTES))
+        except zlib.error:
+            break
+        rest = expander.unconsumed_tail
+    return total
 
 
 def _decode(dataset: Dataset) -> None:

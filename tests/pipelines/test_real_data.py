@@ -102,6 +102,15 @@ def test_a_real_structure_set_outlines_the_tumour_on_ct_mr_and_pet(real_data: Fo
         assert 10 < max(volume_ml) < 3000, folder
 
 
+@pytest.mark.parametrize("patient", ["STS_002", "STS_003"])
+def test_a_mask_has_the_voxels_that_another_program_found(real_data: Folder, patient: str) -> None:
+    folder = real_data("sts_dicom") / "ibsi_validation" / "dicom" / patient / "CT"
+    series = read_image_series(sorted((folder / "image").iterdir()))
+    (mask,) = masks(read_structure_set(next((folder / "mask").iterdir())), series).values()
+    with np.load(real_data("sts_ct_npz") / f"{patient}.npz") as arrays:
+        assert mask.sum() == arrays["mask"].sum()
+
+
 def copied(paths: list[Path], folder: Path) -> tuple[ImageSeries, ImageSeries]:
     source = read_image_series(paths)
     assert stack_fault(source.headers) is None

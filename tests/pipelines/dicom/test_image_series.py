@@ -148,6 +148,14 @@ def test_values_that_break_the_standard_are_not_quoted_in_a_log(
     assert caplog.text == ""
 
 
+def test_a_deflated_file_that_expands_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = write(ct_series(), tmp_path, DeflatedExplicitVRLittleEndian)
+    read_image_series(paths)
+    monkeypatch.setattr("pipelines.dicom.reading.MAX_EXPANDED_BYTES", 1000)
+    with pytest.raises(InputRejected, match="A deflated file is too large to be expanded"):
+        read_image_series(paths)
+
+
 def every(**changes: object) -> Callable[[list[Dataset]], list[Dataset]]:
     return lambda series: [changed(dataset, **changes) for dataset in series]
 

@@ -1,9 +1,11 @@
 """Affine, indices and orientation of a volume."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from pipelines.dicom.image_series import read_image_series
 from pipelines.dicom.volume import AxisOrder, Volume, axis_order
@@ -32,6 +34,18 @@ def test_indices_are_the_inverse_of_points(tmp_path: Path) -> None:
     read = volume(tmp_path, tilted)
     indices = np.array([[0.0, 0.0, 0.0], [19.0, 15.0, 4.0], [3.5, 2.25, 1.0]])
     assert read.indices_xyz(read.points_lps(indices)) == pytest.approx(indices, abs=1e-9)
+
+
+@pytest.mark.parametrize("orientation", [HFS, HFP, SAGITTAL, (0.6, 0.64, 0.48, -0.8, 0.48, 0.36)])
+def test_another_program_finds_every_voxel_at_the_same_place(tmp_path: Path, orientation: tuple[float, ...]) -> None:
+    read = volume(tmp_path, orientation)
+    reader: Any = SimpleITK.ImageSeriesReader()  # type: ignore[no-untyped-call]
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    image = reader.Execute()
+    assert np.array_equal(SimpleITK.GetArrayFromImage(image), read.array_zyx)
+    for index in ((0, 0, 0), (19, 15, 4), (7, 3, 2)):
+        expected = image.TransformIndexToPhysicalPoint(index)
+        assert read.points_lps(np.array([index]))[0] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("orientation", [HFS, HFP, FFS, SAGITTAL, CORONAL])
