@@ -48,22 +48,31 @@ def interrupt_after_three_quarters(done: float, what: str) -> None:
         raise Interrupted
 
 
-def trained_generator(folder: Path) -> dict[str, torch.Tensor]:
+def generator_of(folder: Path) -> dict[str, torch.Tensor]:
     return load_weights(str(folder / "tiny.safetensors"))[1]
 
 
-def test_training_changes_the_weights_and_writes_all_it_promises(tmp_path: Path) -> None:
-    path = train(patients(), SETTINGS, tmp_path, "tiny")
-    untrained = train(patients(), replace(SETTINGS, learning_rate=0.0), tmp_path / "untrained", "tiny")
-    first, second = trained_generator(tmp_path), trained_generator(untrained.parent)
-    assert path == tmp_path / "tiny.safetensors"
-    assert all(not torch.equal(first[name], second[name]) for name in first)
-    assert all((tmp_path / f"tiny.{ending}").exists() for ending in ("md", "csv", "png"))
-    assert len((tmp_path / "tiny.csv").read_text().splitlines()) == 1 + SETTINGS.updates
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a training that ran without a break."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert train(patients(), SETTINGS, folder, "tiny") == folder / "tiny.safetensors"
+    return folder
 
 
-def test_the_card_states_domain_and_measured_limits(tmp_path: Path) -> None:
-    card = load_generator(str(train(patients(), SETTINGS, tmp_path, "tiny"))).card
+def test_training_changes_every_weight(trained: Path, tmp_path: Path) -> None:
+    train(patients(), replace(SETTINGS, learning_rate=0.0, updates=1), tmp_path, "tiny")
+    before, after = generator_of(tmp_path), generator_of(trained)
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_training_writes_card_log_and_curve(trained: Path) -> None:
+    assert all((trained / f"tiny.{ending}").exists() for ending in ("md", "csv", "png"))
+    assert len((trained / "tiny.csv").read_text().splitlines()) == 1 + SETTINGS.updates
+
+
+def test_the_card_states_domain_and_measured_limits(trained: Path) -> None:
+    card = load_generator(str(trained / "tiny.safetensors")).card
     assert card.training_domain.patients == 2
     assert card.training_domain.pixel_spacing_mm == (5.0, 5.0)
     assert {"mean_change_hu", "edge_shift_mm", "body_mean_departure_sd"} <= set(card.limits)
@@ -72,25 +81,23 @@ def test_the_card_states_domain_and_measured_limits(tmp_path: Path) -> None:
 
 
 def test_without_validation_patients_there_are_no_limits(tmp_path: Path) -> None:
-    path = train([patient(1, None), patient(2, None)], SETTINGS, tmp_path, "tiny")
+    path = train([patient(1, None), patient(2, None)], replace(SETTINGS, updates=1), tmp_path, "tiny")
     assert load_generator(str(path)).card.limits == {}
 
 
-def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(tmp_path: Path) -> None:
-    train(patients(), SETTINGS, tmp_path / "straight", "tiny")
+def test_a_resumed_training_gives_what_an_uninterrupted_one_gives(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        train(patients(), SETTINGS, tmp_path / "resumed", "tiny", interrupt_after_three_quarters)
-    found = read_checkpoint(tmp_path / "resumed" / "tiny.checkpoint.json")
+        train(patients(), SETTINGS, tmp_path, "tiny", interrupt_after_three_quarters)
+    found = read_checkpoint(tmp_path / "tiny.checkpoint.json")
     assert found is not None and found[1]["update"] == 2
-    train(patients(), SETTINGS, tmp_path / "resumed", "tiny")
-    straight, resumed = trained_generator(tmp_path / "straight"), trained_generator(tmp_path / "resumed")
-    for name in straight:
-        torch.testing.assert_close(resumed[name], straight[name], rtol=0.0, atol=0.0)
-    assert (tmp_path / "resumed/tiny.csv").read_text() == (tmp_path / "straight/tiny.csv").read_text()
+    train(patients(), SETTINGS, tmp_path, "tiny")
+    straight, resumed = generator_of(trained), generator_of(tmp_path)
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+    assert (tmp_path / "tiny.csv").read_text() == (trained / "tiny.csv").read_text()
 
 
 def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None:
-    train(patients(), SETTINGS, tmp_path, "tiny")
+    train(patients(), replace(SETTINGS, updates=1), tmp_path, "tiny")
     train(patients(), replace(SETTINGS, updates=2, seed=5), tmp_path, "tiny")
     assert len((tmp_path / "tiny.csv").read_text().splitlines()) == 1 + 2
 
@@ -118,18 +125,22 @@ def test_the_number_of_slices_can_be_limited_but_not_below_two_patients(tmp_path
         train(patients(), replace(SETTINGS, slices=2, batch=3), tmp_path, "other")
 
 
-def test_evaluation_measures_the_test_patients_only(tmp_path: Path) -> None:
-    weights = str(train(patients(), SETTINGS, tmp_path, "tiny"))
-    figures = evaluate(weights, patients(), tmp_path / "report")
+def test_evaluation_measures_the_test_patients_only(trained: Path, tmp_path: Path) -> None:
+    weights = str(trained / "tiny.safetensors")
+    figures = evaluate(weights, patients(), tmp_path)
     assert figures["patients"] == 1.0
     assert figures["mae_before_hu"] > 0.0 and figures["seconds_per_slice"] > 0.0
-    assert json.loads((tmp_path / "report/figures.json").read_text()) == figures
-    assert (tmp_path / "report/page.png").exists() and (tmp_path / "report/patients.csv").exists()
+    assert json.loads((tmp_path / "figures.json").read_text()) == figures
+    assert (tmp_path / "page.png").exists() and (tmp_path / "patients.csv").exists()
     with pytest.raises(TrainingDataError, match="no test patient"):
-        evaluate(weights, patients()[:2], tmp_path / "report")
+        evaluate(weights, patients()[:2], tmp_path)
 
 
-def test_a_trained_model_converts_a_volume(tmp_path: Path) -> None:
-    model = load_generator(str(train(patients(), SETTINGS, tmp_path, "tiny")))
+def test_volumes_without_any_split_are_all_evaluated(trained: Path, tmp_path: Path) -> None:
+    figures = evaluate(str(trained / "tiny.safetensors"), [patient(4, None)], tmp_path)
+    assert figures["patients"] == 1.0 and figures["mae_after_hu_sd"] == 0.0
+
+
+def test_a_trained_model_converts_a_volume(trained: Path) -> None:
     hu = patient(4, "test").hu_zyx
-    assert enhanced(model, hu, SPACING).shape == hu.shape
+    assert enhanced(load_generator(str(trained / "tiny.safetensors")), hu, SPACING).shape == hu.shape
