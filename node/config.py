@@ -199,6 +199,10 @@ class Config:
         except PipelineConfigError as error:
             raise ConfigError(path, "", str(error)) from error
 
+    def receivers(self, pipeline: str, modality: str) -> list[str]:
+        """Names of the peers that the pipeline's results of this modality go to."""
+        return [name for name in self.pipelines[pipeline].send_to if self.peers[name].takes(modality)]
+
     def loaded_pipelines(self) -> dict[str, Pipeline]:
         """Every enabled pipeline, imported and with its weights verified; raises ConfigError as `pipeline` does."""
         return {name: self.pipeline(name) for name, settings in self.pipelines.items() if settings.enabled}

@@ -75,7 +75,9 @@ class Dispatch:
             verdict=report.verdict,
             findings=report.findings,
             instances=_result_instances(report, folder),
-            peers_of_modality={one.modality: self._peers_for(job.pipeline, one.modality) for one in report.series},
+            peers_of_modality={
+                one.modality: self._config.receivers(job.pipeline, one.modality) for one in report.series
+            },
         )
         result_id = self._ledger.jobs.finish(job, made)
         if result_id is None:
@@ -83,9 +85,6 @@ class Dispatch:
             return
         extra = {"job": job.id, "result": result_id, "verdict": report.verdict.value, "seconds": report.seconds}
         log.info("job finished", extra=extra)
-
-    def _peers_for(self, pipeline: str, modality: str) -> list[str]:
-        return [peer for peer in self._config.pipelines[pipeline].send_to if self._config.peers[peer].takes(modality)]
 
     def _failed(self, ended: Ended) -> None:
         job = ended.job

@@ -51,7 +51,14 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
             {"role": one.role, "series_instance_uid": one.series_instance_uid, "instances": len(one.paths)}
             for one in ledger.jobs.inputs(job_id)
         ],
-        "result": {"id": result.id, "state": result.state, "verdict": result.verdict, "findings": result.findings}
+        "result": {
+            "id": result.id,
+            "state": result.state,
+            "verdict": result.verdict,
+            "decided_by": result.decided_by,
+            "decided_why": result.decided_why,
+            "findings": result.findings,
+        }
         if result
         else None,
         "deliveries": [

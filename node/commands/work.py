@@ -12,6 +12,10 @@ from node.errors import NodeError
 from node.ledger.schema import JobState
 from node.view import full_record, job_record, moment
 
+ResultArgument = Annotated[int, typer.Argument(metavar="RESULT", help="Id of a result; see rtnode show.")]
+DecidedBy = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; goes into the audit trail.")]
+WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Goes into the audit trail.")]
+
 audit = typer.Typer(help="The audit trail.")
 
 
@@ -20,6 +24,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(jobs)
     app.command()(show)
     app.command()(retry)
+    app.command()(release)
+    app.command()(reject)
     app.add_typer(audit, name="audit")
 
 
@@ -70,6 +76,26 @@ def retry(
     if not any(again):
         raise NodeError(f"job {job_id} has nothing that failed")
     typer.echo(f"queued again: {sum(again)}")
+
+
+def release(result: ResultArgument, by: DecidedBy, why: WhyOption, config: ConfigOption = None) -> None:
+    """Send a held result after all."""
+    settings = load_config(config)
+    ledger = existing_ledger(settings)
+    pipeline = ledger.decisions.pipeline_of(result)
+    if pipeline not in settings.pipelines:
+        raise NodeError(f"the configuration has no pipeline {pipeline}")
+    ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality))
+    ledger.close()
+    typer.echo(f"result {result} is released")
+
+
+def reject(result: ResultArgument, by: DecidedBy, why: WhyOption, config: ConfigOption = None) -> None:
+    """Decide that a held result is never sent."""
+    ledger = existing_ledger(load_config(config))
+    ledger.decisions.reject(result, by, why)
+    ledger.close()
+    typer.echo(f"result {result} is rejected")
 
 
 @audit.command("verify")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from node.ledger.database import Database
+from node.ledger.decisions import DecisionLedger
 from node.ledger.deliveries import DeliveryLedger
 from node.ledger.events import EventLedger
 from node.ledger.jobs import JobLedger
@@ -20,6 +21,7 @@ class Ledger:
         self.series = SeriesLedger(self._database)
         self.jobs = JobLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)
+        self.decisions = DecisionLedger(self._database)
         self.removal = RemovalLedger(self._database, committing_peers)
         self.events = EventLedger(self._database)
 

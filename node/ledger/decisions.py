@@ -1,0 +1,66 @@
+"""The ledger's account of what persons decided about held results."""
+
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.errors import NodeError
+from node.ledger import events
+from node.ledger.database import Database
+from node.ledger.deliveries import queue_deliveries
+from node.ledger.events import What
+from node.ledger.schema import Job, JobState, Result, ResultInstance, ResultState
+
+
+class DecisionLedger:
+    """Release and rejection, each with a name and a reason."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def pipeline_of(self, result_id: int) -> str:
+        """The pipeline whose configuration says where the result goes; raises NodeError if there is no such result."""
+        with self._database.read() as session:
+            pipeline = session.scalar(select(Job.pipeline).join(Result).where(Result.id == result_id))
+        if pipeline is None:
+            raise NodeError(f"there is no result {result_id}")
+        return pipeline
+
+    def release(self, result_id: int, by: str, why: str, receivers: Callable[[str], Sequence[str]]) -> None:
+        """Let a held result go to those whom `receivers` names for its modality.
+
+        Raises
+        ------
+        NodeError
+            If it is not held, or superseded.
+        """
+        with self._database.write() as session:
+            result = _held(session, result_id)
+            if session.scalar(select(Job.state).where(Job.id == result.job_id)) == JobState.SUPERSEDED:
+                raise NodeError(f"result {result_id} was superseded by late instances")
+            _decide(session, result, ResultState.RELEASED, by, why)
+            made = select(ResultInstance).where(ResultInstance.result_id == result_id).order_by(ResultInstance.id)
+            instances = list(session.scalars(made))
+            peers = {instance.modality: receivers(instance.modality) for instance in instances}
+            queue_deliveries(session, result_id, instances, peers)
+
+    def reject(self, result_id: int, by: str, why: str) -> None:
+        """Decide that a held result is never sent; raises NodeError if it is not held."""
+        with self._database.write() as session:
+            _decide(session, _held(session, result_id), ResultState.REJECTED, by, why)
+
+
+def _held(session: Session, result_id: int) -> Result:
+    result = session.get(Result, result_id)
+    if result is None:
+        raise NodeError(f"there is no result {result_id}")
+    if result.state != ResultState.HELD:
+        raise NodeError(f"result {result_id} is not held, but {result.state}")
+    return result
+
+
+def _decide(session: Session, result: Result, state: ResultState, by: str, why: str) -> None:
+    result.state, result.decided_by, result.decided_why = state, by, why
+    what = What.RESULT_RELEASED if state is ResultState.RELEASED else What.RESULT_REJECTED
+    events.append(session, what, f"result/{result.id}", why, by)

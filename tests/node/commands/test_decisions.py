@@ -1,0 +1,63 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from node.ledger.schema import DeliveryState
+from pipelines.stability import Verdict
+from tests.node.released import Released
+
+CONFIG = {
+    "node.yaml": "{state_dir: STATE, min_free_gib: 0}",
+    "peers.yaml": "PACS: {ae_title: PACS, host: 127.0.0.1, port: 1, receives: [CT]}",
+    "roles.yaml": "- {role: cbct, all: {Modality: CT}}",
+    "pipelines/copy.yaml": "{class: pipelines.copy_series:CopySeries, when: {role: cbct}, send_to: [PACS]}",
+}
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Released]:
+    for name, text in CONFIG.items():
+        path = tmp_path / "config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("STATE", str(tmp_path)))
+    state = Released(tmp_path)
+    assert state.result({"CT": ["PACS"]}, Verdict.HOLD) == []
+    yield state
+    state.ledger.close()
+
+
+def decide(word: str, held: Released, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "node", word, "1", *arguments, "--config", str(held.folder / "config")]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.req("NODE-06")
+def test_held_result_is_queued_for_its_peers_only_when_a_person_releases_it(held: Released) -> None:
+    answer = decide("release", held, "--by", "Ohta", "--why", "compared with the planning CT")
+    assert (answer.returncode, answer.stdout) == (0, "result 1 is released\n")
+    (delivery,) = held.ledger.deliveries.of_result(1)
+    assert (delivery.peer, delivery.state) == ("PACS", DeliveryState.QUEUED)
+    decision = held.ledger.events.of("result/1")[-1]
+    assert (decision.what, decision.who, decision.why) == ("result released", "Ohta", "compared with the planning CT")
+
+
+@pytest.mark.req("NODE-06")
+def test_rejected_result_can_not_be_released_any_more(held: Released) -> None:
+    assert decide("reject", held, "--by", "Ohta", "--why", "bent jaw").returncode == 0
+    answer = decide("release", held, "--by", "Sato", "--why", "looks fine")
+    assert (answer.returncode, answer.stderr) == (1, "rtnode: result 1 is not held, but rejected\n")
+    assert held.ledger.deliveries.of_result(1) == []
+
+
+def test_nobody_decides_without_a_name_and_a_reason(held: Released) -> None:
+    assert decide("release", held, "--by", "Ohta").returncode == 2
+    assert held.ledger.deliveries.of_result(1) == []
+
+
+def test_result_whose_series_was_opened_again_can_not_be_released(held: Released) -> None:
+    held.late_instance()
+    answer = decide("release", held, "--by", "Ohta", "--why", "in a hurry")
+    assert answer.stderr == "rtnode: result 1 was superseded by late instances\n"
