@@ -77,8 +77,8 @@ class PhantomStudy:
 
 
 PATIENTS = {
-    Kind.HEADNECK: PhantomPatient("PHANTOM-HN", "Phantom^HeadNeck"),
-    Kind.PELVIS: PhantomPatient("PHANTOM-PE", "Phantom^Pelvis"),
+    Kind.HEADNECK: PhantomPatient("DEMO-HN", "Demo^HeadNeck"),
+    Kind.PELVIS: PhantomPatient("DEMO-PE", "Demo^Pelvis"),
 }
 
 _SIMULATOR = Scanner("SIEMENS", "SOMATOM Confidence", "CTSIM", 120, "Br38", "Planning CT")
@@ -183,7 +183,7 @@ def _acquisition(
         "ReferringPhysicianName": None,
         "AccessionNumber": None,
         "StudyID": what[:16],
-        "StudyDescription": "Phantom",
+        "StudyDescription": "Made-up patient",
         "BodyPartExamined": _BODY_PARTS[course.kind],
     }
     return Acquisition(
@@ -213,12 +213,18 @@ def _plan(
         target_roi_number=target + 1,
     )
     plan = rt_plan(planning.header, sketch, _new(course, "plan", 3))
-    grid = planning.volume.with_array(phantom.dose_gy_zyx)
+    grid = _dose_grid(planning.volume.with_array(phantom.dose_gy_zyx))
     dose = rt_dose(planning.header, grid, plan.SOPInstanceUID, _new(course, "dose", 4))
     (structure_path,) = _write([structures], output_dir / "structure_set")
     (plan_path,) = _write([plan], output_dir / "rt_plan")
     (dose_path,) = _write([dose], output_dir / "rt_dose")
     return structure_path, plan_path, dose_path
+
+
+def _dose_grid(dose: Volume) -> Volume:
+    """Every n-th pixel, so that no side has more than about 128: planning systems calculate no finer."""
+    step = max(1, dose.array_zyx.shape[1] // 128)
+    return Volume(dose.array_zyx[:, ::step, ::step], dose.affine @ np.diag([step, step, 1.0, 1.0]))
 
 
 def _roi(name: str, mask: NDArray[np.bool_], index: int) -> Roi:

@@ -91,6 +91,13 @@ def test_images_tell_the_machine_that_made_them(study: PhantomStudy, planning: I
     assert fraction.StudyInstanceUID != planning.header.StudyInstanceUID
 
 
+def test_no_header_says_phantom_where_a_rule_for_phantoms_would_look(study: PhantomStudy) -> None:
+    for path in one_of_each(study):
+        header = dcmread(path, stop_before_pixels=True)
+        for keyword in ("PatientName", "PatientID", "StudyDescription", "SeriesDescription", "ProtocolName"):
+            assert "phantom" not in str(header.get(keyword, "")).lower()
+
+
 def test_the_same_seed_makes_the_same_files_and_another_another_patient(tmp_path: Path) -> None:
     tiny = PhantomSize(matrix=32, slices=6, slice_mm=20, fractions=1)
     content = []
