@@ -5,15 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from pipelines.base import InputRejected
 from pipelines.dicom.image_series import read_image_series
 
 WINDOW_HU = (-200.0, 300.0)
 """Soft tissue; what a physicist looks at first."""
 CHANGE_HU = 150.0
 """Half range of the difference's colours."""
+BODY_HU = -500.0
+"""The picture is cut to what is denser than this, air around the patient left out."""
+MARGIN_VOXELS = 4
+WIDTH_INCHES = 10.0
+COLUMNS = ("before", "after", "change")
 PLANES = ("axial", "coronal", "sagittal")
 
 
@@ -24,6 +32,16 @@ class Picture:
     path: Path
     title: str
     mean_change_hu: float
+    """Mean absolute change over the whole grid."""
+
+
+@dataclass(frozen=True)
+class _Slab:
+    """One plane of a volume, with the size of what it shows."""
+
+    image: NDArray[np.float32]
+    height_mm: float
+    width_mm: float
 
 
 def before_and_after(before: Sequence[Path], after: Sequence[Path], png: Path, title: str) -> Picture:
@@ -35,38 +53,58 @@ def before_and_after(before: Sequence[Path], after: Sequence[Path], png: Path, t
         If a series can not be read as one volume, or the grids differ.
     """
     source, result = read_image_series(before).volume, read_image_series(after).volume
+    if source.array_zyx.shape != result.array_zyx.shape:
+        raise InputRejected("The series before and after have not the same grid")
     change = result.array_zyx - source.array_zyx
-    figure = Figure(figsize=(9, 9), layout="constrained")
-    axes = figure.subplots(3, 3)
-    spacing = source.spacing_zyx_mm
-    for row, plane in enumerate(PLANES):
-        for column, (name, array) in enumerate(
-            (("before", source.array_zyx), ("after", result.array_zyx), ("change", change))
-        ):
-            axis = axes[row, column]
-            limit = (-CHANGE_HU, CHANGE_HU) if name == "change" else WINDOW_HU
-            slab, aspect = _middle(array, plane, spacing)
-            image = axis.imshow(
-                slab, cmap="RdBu_r" if name == "change" else "gray", vmin=limit[0], vmax=limit[1], aspect=aspect
-            )
-            axis.set_axis_off()
-            axis.set_title(f"{name}, {plane}" if row == 0 else plane, fontsize=9)
-            if row == 0 and name == "change":
-                figure.colorbar(image, ax=axes[:, column], location="bottom", label="HU", shrink=0.8)
-    figure.suptitle(f"{title} ({WINDOW_HU[0]:g} to {WINDOW_HU[1]:g} HU)", fontsize=11)
+    body = _body(source.array_zyx)
+    arrays = [array[body] for array in (source.array_zyx, result.array_zyx, change)]
     png.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(png, dpi=110)
+    _figure([_slabs(array, source.spacing_zyx_mm) for array in arrays], title).savefig(png, dpi=110)
     return Picture(png, title, float(np.abs(change).mean()))
 
 
-def _middle(
-    array_zyx: NDArray[np.float32], plane: str, spacing_zyx_mm: tuple[float, float, float]
-) -> tuple[NDArray[np.float32], float]:
-    """The middle slice of a plane, head up, and the ratio of pixel height to width."""
+def _body(array_zyx: NDArray[np.float32]) -> tuple[slice, ...]:
+    """All slices, and the rows and columns that hold the patient."""
+    bounds = [slice(None)]
+    for others in ((0, 2), (0, 1)):
+        (inside,) = np.nonzero((array_zyx > BODY_HU).any(axis=others))
+        first, last = (inside[0], inside[-1]) if len(inside) else (0, None)
+        bounds.append(slice(max(0, first - MARGIN_VOXELS), None if last is None else last + 1 + MARGIN_VOXELS))
+    return tuple(bounds)
+
+
+def _slabs(array_zyx: NDArray[np.float32], spacing_zyx_mm: tuple[float, float, float]) -> list[_Slab]:
+    """The middle axial, coronal and sagittal plane; head up in the last two."""
     slices, rows, columns = array_zyx.shape
-    dz, dy, dx = spacing_zyx_mm
-    if plane == "axial":
-        return array_zyx[slices // 2], dy / dx
-    if plane == "coronal":
-        return array_zyx[::-1, rows // 2], dz / dx
-    return array_zyx[::-1, :, columns // 2], dz / dy
+    z_mm, y_mm, x_mm = (count * mm for count, mm in zip(array_zyx.shape, spacing_zyx_mm, strict=True))
+    return [
+        _Slab(array_zyx[slices // 2], y_mm, x_mm),
+        _Slab(array_zyx[::-1, rows // 2], z_mm, x_mm),
+        _Slab(array_zyx[::-1, :, columns // 2], z_mm, y_mm),
+    ]
+
+
+def _figure(columns: Sequence[Sequence[_Slab]], title: str) -> Figure:
+    """Planes below each other, each as high as it is in the patient for the common width of a column."""
+    heights = [slab.height_mm / slab.width_mm for slab in columns[0]]
+    height_inches = WIDTH_INCHES / len(COLUMNS) * sum(heights) + 1.6
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+    axes = figure.subplots(len(PLANES), len(COLUMNS), gridspec_kw={"height_ratios": heights})
+    for column, (name, slabs) in enumerate(zip(COLUMNS, columns, strict=True)):
+        images = [_draw(axes[row, column], slab, name == "change") for row, slab in enumerate(slabs)]
+        axes[0, column].set_title(name, fontsize=10)
+        figure.colorbar(images[-1], ax=axes[:, column], location="bottom", label="HU", shrink=0.7, pad=0.02)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def _draw(axes: Axes, slab: _Slab, is_change: bool) -> AxesImage:
+    low, high = (-CHANGE_HU, CHANGE_HU) if is_change else WINDOW_HU
+    axes.set_axis_off()
+    return axes.imshow(
+        slab.image,
+        cmap="RdBu_r" if is_change else "gray",
+        vmin=low,
+        vmax=high,
+        extent=(0, slab.width_mm, slab.height_mm, 0),
+    )

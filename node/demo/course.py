@@ -161,10 +161,11 @@ def _has_failed_delivery(job: Mapping[str, Any]) -> bool:
 
 
 def _arrived(ledger: Ledger) -> list[Arrived]:
-    return [
+    found = [
         Arrived(one.role or "", one.modality, len(ledger.series.instances(one.id)), one.state, one.reason or "")
         for one in ledger.series.all()
     ]
+    return sorted(found, key=lambda one: (one.modality, one.role))
 
 
 def _pictures(ledger: Ledger, state_dir: Path, pictures_dir: Path, jobs: list[dict[str, Any]]) -> Iterator[Picture]:
