@@ -65,7 +65,8 @@ def run(
         for plan in chosen
     ]
     if as_json:
-        Console().print_json(data=[report.model_dump(mode="json") for report in reports])
+        records = [report.model_dump(mode="json") for report in reports]
+        Console().print_json(data=records[0] if len(records) == 1 else records)
     else:
         _print_reports(reports, output)
     if any(report.status == "rejected" for report in reports):
