@@ -1,0 +1,22 @@
+"""Fixtures of all tests: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
+
+from collections.abc import Iterator
+
+import pytest
+from distributed import LocalCluster
+
+from tests.peers import postgresql_server
+
+
+@pytest.fixture(scope="session")
+def scheduler() -> Iterator[str]:
+    """Address of a Dask scheduler without a worker: jobs stay queued, and nodes start at once."""
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:  # type: ignore[no-untyped-call]
+        yield str(cluster.scheduler_address)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """A PostgreSQL server; tests.peers.new_database makes a database of its own for a test."""
+    with postgresql_server() as url:
+        yield url
