@@ -179,8 +179,8 @@ class Config:
     roles: tuple[RoleRule, ...]
     pipelines: Mapping[str, PipelineSettings]
 
-    def pipeline(self, name: str) -> Pipeline:
-        """The pipeline that the file of this name describes.
+    def pipeline(self, name: str, verify: bool = True) -> Pipeline:
+        """The pipeline that the file of this name describes; without `verify` its weights need not exist yet.
 
         Raises
         ------
@@ -195,9 +195,9 @@ class Config:
             raise ConfigError(path, "", f"there is no pipeline {name}; known are {', '.join(sorted(self.pipelines))}")
         settings = self.pipelines[name]
         try:
-            return load_pipeline(name, settings.class_path, settings.settings)
+            return load_pipeline(name, settings.class_path, settings.settings, verify=verify)
         except PipelineConfigError as error:
-            raise ConfigError(path, "", str(error)) from error
+            raise ConfigError(path, error.key, error.reason) from error
 
     def receivers(self, pipeline: str, modality: str) -> list[str]:
         """Names of the peers that the pipeline's results of this modality go to."""

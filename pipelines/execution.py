@@ -35,7 +35,12 @@ RUN_SHARE = 0.9
 
 
 class PipelineConfigError(Exception):
-    """The configuration of a pipeline can not be used; the message names the pipeline and what is wrong with it."""
+    """The configuration of a pipeline can not be used; says which key of its file, and why."""
+
+    def __init__(self, name: str, key: str, reason: str) -> None:
+        super().__init__(f"{name}: {key}: {reason}")
+        self.key = key
+        self.reason = reason
 
 
 class _Record(BaseModel):
@@ -136,15 +141,15 @@ def load_pipeline(name: str, class_path: str, settings: Mapping[str, Any], verif
     """
     pipeline_class = _pipeline_class(name, class_path)
     if "name" in settings:
-        raise PipelineConfigError(f"{name}: settings: name is the name of the file, not a setting")
+        raise PipelineConfigError(name, "settings.name", "is the name of the file, not a setting")
     try:
         pipeline = pipeline_class(name=name, **settings)
         if verify:
             pipeline.weights_sha256()
     except ValidationError as error:
-        raise PipelineConfigError(f"{name}: settings: {_faults(error)}") from error
+        raise PipelineConfigError(name, "settings", _faults(error)) from error
     except WeightsError as error:
-        raise PipelineConfigError(f"{name}: weights: {error}") from error
+        raise PipelineConfigError(name, "settings.weights", str(error)) from error
     return pipeline
 
 
@@ -187,15 +192,15 @@ def _input_series(series: OrderedSeries) -> InputSeries:
 def _pipeline_class(name: str, class_path: str) -> type[Pipeline]:
     module_name, separator, class_name = class_path.partition(":")
     if not separator or not module_name or not class_name:
-        raise PipelineConfigError(f"{name}: class: {class_path} is not of the form module:Class")
+        raise PipelineConfigError(name, "class", f"{class_path} is not of the form module:Class")
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise PipelineConfigError(f"{name}: class: {error}") from error
+        raise PipelineConfigError(name, "class", str(error)) from error
     if not isinstance(found, type) or not issubclass(found, Pipeline):
-        raise PipelineConfigError(f"{name}: class: {class_path} is not a pipeline")
+        raise PipelineConfigError(name, "class", f"{class_path} is not a pipeline")
     if inspect.isabstract(found):
-        raise PipelineConfigError(f"{name}: class: {class_path} is abstract")
+        raise PipelineConfigError(name, "class", f"{class_path} is abstract")
     return found
 
 

@@ -59,7 +59,7 @@ def train(
     options = TrainingOptions(updates=updates, slices=slices, seed=seed, device=device)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("train", total=1.0)
-        weights = load_config(config).pipeline(pipeline).train(
+        weights = load_config(config).pipeline(pipeline, verify=False).train(
             data, output, options, lambda done, what: progress.update(task, completed=done, description=what)
         )  # fmt: skip
     typer.echo(f"weights and card: {weights}")

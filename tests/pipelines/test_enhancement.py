@@ -149,8 +149,8 @@ def test_limits_of_the_card_are_part_of_the_identity(weights: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"weights": "absent"}, "weights: the card .*absent.md can not be read"),
-        ({"weights": "RANDOM", "window_hu": [-1000, 0]}, "weights: .* was trained for"),
+        ({"weights": "absent"}, "settings.weights: the card .*absent.md can not be read"),
+        ({"weights": "RANDOM", "window_hu": [-1000, 0]}, "settings.weights: .* was trained for"),
         ({"weights": "RANDOM", "window_hu": [100, 0]}, "settings: .*the lower value has to come first"),
         ({}, "settings: weights: Field required"),
     ],

@@ -163,9 +163,9 @@ def test_progress_ends_at_one(tmp_path: Path) -> None:
         ("pathlib:Path", {}, "test: class: pathlib:Path is not a pipeline"),
         (COPY, {"colour": 1}, "test: settings: colour: Extra inputs are not permitted"),
         (COPY, {"series_description": 1}, "test: settings: series_description: Input should be a valid string"),
-        (COPY, {"name": "x"}, "test: settings: name is the name of the file, not a setting"),
+        (COPY, {"name": "x"}, "test: settings.name: is the name of the file, not a setting"),
         ("pipelines.base:Pipeline", {}, "test: class: pipelines.base:Pipeline is abstract"),
-        (here("Failing"), {"how": "weights"}, "test: weights: the weights file x can not be read"),
+        (here("Failing"), {"how": "weights"}, "test: settings.weights: the weights file x can not be read"),
     ],
 )
 def test_a_wrong_configuration_is_named(class_path: str, settings: Mapping[str, Any], sentence: str) -> None:
