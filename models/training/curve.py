@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -18,7 +19,9 @@ def draw_learning_curve(log: Path, png: Path) -> None:
     axes = figure.add_subplot()
     updates = [int(row["update"]) for row in rows]
     for term in (name for name in rows[0] if name != "update"):
-        axes.plot(updates, [float(row[term]) for row in rows], label=term.replace("_", " "))
+        values = [float(row[term] or "nan") for row in rows]
+        if not all(np.isnan(values)):
+            axes.plot(updates, values, label=term.replace("_", " "))
     axes.set_yscale("log")
     axes.set_xlabel("updates")
     axes.set_ylabel("weighted loss")

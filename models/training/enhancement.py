@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from models.cyclegan import (
     Generator,
     LossWeights,
     conversions,
+    cycle_loss,
     discriminator_losses,
     generator_losses,
+    with_noise,
 )
 from models.inference import nobody
 from models.training.card import finished_weights
@@ -43,6 +45,8 @@ from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 Progress = Callable[[float, str], None]
 
 _BETAS = (0.5, 0.999)
+_LARGEST_GRADIENT = 1.0
+_LOGGED = (*(term.name for term in fields(LossWeights)), "discriminators")
 _SIMULATION_SHARE = 0.1
 """Part of the progress bar that the simulation of the data takes."""
 
@@ -64,6 +68,10 @@ class TrainingSettings:
     scanner has in a uniform phantom, that is given to planning CT before it is made into MVCT."""
     learning_rate: float = 3e-4
     """Of the generators; falls to 0 along half a cosine. The discriminators have the same."""
+    warm_up_updates: int = 2_000
+    """First updates (part of `updates`), in which A -> B only learns to take MVCT noise off planning CT: the backward
+    cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start."""
+    warm_up_learning_rate: float = 5e-4
     pool_images: int = 64
     ema_decay: float = 0.995
     """The shipped generator is the moving average of the trained one; this is kept of it with each update."""
@@ -144,9 +152,25 @@ class TrainingRun:
 
     def _one_update(self) -> Mapping[str, Tensor]:
         self._set_learning_rate()
+        x, y, noise = self._drawn()
+        if self._update < self._settings.warm_up_updates:
+            return self._denoising_update(y, noise)
+        return self._adversarial_update(x, y, noise)
+
+    def _drawn(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw x, y and noise for y, each (B, 1, H, W), in units of the window."""
         x, y, noise = (image.to(self._device) for image in self._slices.batch(self._settings.batch, self._rng))
         span_hu = self._settings.window_hu[1] - self._settings.window_hu[0]
-        noise = noise * (2.0 / span_hu * self._rng.uniform(*self._settings.noise_sd_hu))
+        return x, y, noise * (2.0 / span_hu * self._rng.uniform(*self._settings.noise_sd_hu))
+
+    def _denoising_update(self, y: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
+        with self._autocast():
+            loss = self._settings.losses.cycle_b * cycle_loss(self._model.a_to_b(with_noise(y, noise)), y)
+        self._descend(self._generators, loss)
+        self._follow()
+        return {"cycle_b": loss}
+
+    def _adversarial_update(self, x: Tensor, y: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
         with self._autocast():
             step = conversions(self._model, x, y, noise)
             losses = generator_losses(self._model, step, self._settings.losses)
@@ -162,6 +186,8 @@ class TrainingRun:
         # The generators' loss also reaches the discriminators' parameters; their gradients are dropped here.
         self._model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        # One wild batch could push every output to the end of the range, where no gradient brings it back.
+        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], _LARGEST_GRADIENT)
         optimiser.step()
 
     def _follow(self) -> None:
@@ -172,7 +198,10 @@ class TrainingRun:
                 slow.lerp_(fast, 1.0 - decay)
 
     def _set_learning_rate(self) -> None:
-        rate = self._settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * self._update / self._settings.updates))
+        rate = self._settings.warm_up_learning_rate
+        if (past := self._update - self._settings.warm_up_updates) >= 0:
+            whole = max(self._settings.updates - self._settings.warm_up_updates, 1)
+            rate = self._settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * past / whole))
         for optimiser in (self._generators, self._discriminators):
             optimiser.param_groups[0]["lr"] = float(rate)
 
@@ -188,7 +217,8 @@ class TrainingRun:
             self._sums[term] = self._sums.get(term, 0.0) + float(loss.detach())
         if self._update % self._settings.log_every:
             return
-        row = {"update": self._update, **{k: f"{v / self._settings.log_every:.5f}" for k, v in self._sums.items()}}
+        means = {term: f"{total / self._settings.log_every:.5f}" for term, total in self._sums.items()}
+        row = {"update": self._update, **{term: means.get(term, "") for term in _LOGGED}}
         self._sums = {}
         is_new = not self._log.exists()
         with self._log.open("a", newline="", encoding="utf-8") as file:

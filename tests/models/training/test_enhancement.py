@@ -20,6 +20,7 @@ from models.weights import load_weights
 SPACING = (20.0, 5.0, 5.0)
 SETTINGS = TrainingSettings(
     updates=4,
+    warm_up_updates=1,
     batch=2,
     crop_pixels=32,
     pool_images=2,
