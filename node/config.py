@@ -169,6 +169,16 @@ class PipelineSettings(_Settings):
     enabled: bool = True
 
 
+class CollectionRule(_Settings):
+    """One data set of collections.yaml."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    roles: frozenset[str] = Field(min_length=1)
+    folder: Path
+    key_file: Path
+    opt_out_file: Path | None = None
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything that the node is told."""
@@ -178,6 +188,7 @@ class Config:
     peers: Mapping[str, Peer]
     roles: tuple[RoleRule, ...]
     pipelines: Mapping[str, PipelineSettings]
+    collections: tuple[CollectionRule, ...] = ()
 
     def pipeline(self, name: str, verify: bool = True) -> Pipeline:
         """The pipeline that the file of this name describes; without `verify` its weights need not exist yet.
@@ -224,7 +235,8 @@ def load_config(folder: Path | None = None) -> Config:
     roles = _validated(folder / "roles.yaml", TypeAdapter(tuple[RoleRule, ...]), [])
     files = sorted((folder / "pipelines").glob("*.yaml"))
     pipelines = {path.stem: _validated(path, TypeAdapter(PipelineSettings), None) for path in files}
-    config = Config(folder, node, peers, roles, pipelines)
+    collections = _validated(folder / "collections.yaml", TypeAdapter(tuple[CollectionRule, ...]), [])
+    config = Config(folder, node, peers, roles, pipelines, collections)
     _check_tls(config)
     _check_references(config)
     return config
@@ -277,6 +289,12 @@ def _check_tls(config: Config) -> None:
 
 def _check_references(config: Config) -> None:
     roles = {rule.role for rule in config.roles}
+    for number, collection in enumerate(config.collections):
+        if not collection.roles <= roles:
+            unknown = ", ".join(sorted(collection.roles - roles))
+            raise ConfigError(
+                config.folder / "collections.yaml", f"{number}.roles", f"roles.yaml has no role {unknown}"
+            )
     for name, pipeline in config.pipelines.items():
         path = config.folder / "pipelines" / f"{name}.yaml"
         if pipeline.when.role not in roles:

@@ -79,11 +79,12 @@ class Outbox:
         for peer, (delivery, future) in list(self._under_way.items()):
             if not future.done():
                 continue
-            del self._under_way[peer]
             error = future.exception()
             if error is not None:
                 log.error("delivery failed", extra={"delivery": delivery.id, "error": type(error).__name__})
                 self._wait_or_give_up(delivery, f"internal error: {type(error).__name__}")
+            # Only now: while the ledger can not be written, the delivery stays with the outbox.
+            del self._under_way[peer]
 
     def _deliver(self, delivery: Delivery) -> None:
         peer = self._peers.get(delivery.peer)

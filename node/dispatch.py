@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from node.config import Config
-from node.engine import Ended, Engine
+from node.engine import Engine
 from node.ledger import Ledger
 from node.ledger.jobs import JobInstances, Made
-from node.ledger.schema import Job, ResultInstance
+from node.ledger.schema import Job, JobState, ResultInstance
 from node.storage import Storage
 from pipelines.base import Pipeline
-from pipelines.execution import JobOrder, JobReport, JobStatus, OrderedSeries
+from pipelines.execution import REPORT_NAME, JobOrder, JobReport, JobStatus, OrderedSeries
 
 DEATHS_OF_A_POISONED_JOB = 2
 
@@ -32,6 +32,7 @@ class Dispatch:
 
     def dispatch(self) -> None:
         """Hand queued jobs to the workers that are free."""
+        self._take_back_lost()
         free = self._engine.free_slots()
         for job in self._ledger.jobs.claim(free) if free else []:
             if job.pipeline not in self._pipelines:
@@ -44,7 +45,7 @@ class Dispatch:
         """File the jobs that have ended."""
         for ended in self._engine.ended():
             if ended.report is None:
-                self._failed(ended)
+                self._failed(ended.job, ended.reason, ended.worker_died)
             elif ended.report.status is JobStatus.REJECTED:
                 self._give_up(ended.job, ended.report.reason)
             else:
@@ -81,19 +82,25 @@ class Dispatch:
         )
         result_id = self._ledger.jobs.finish(job, made)
         if result_id is None:
+            self._storage.remove([f"{folder}/{REPORT_NAME}", *(instance.path for instance in made.instances)])
             log.warning("result dropped: the job was superseded while it ran", extra={"job": job.id})
             return
         extra = {"job": job.id, "result": result_id, "verdict": report.verdict.value, "seconds": report.seconds}
         log.info("job finished", extra=extra)
 
-    def _failed(self, ended: Ended) -> None:
-        job = ended.job
-        if ended.worker_died and job.worker_deaths + 1 >= DEATHS_OF_A_POISONED_JOB:
-            self._give_up(job, f"set aside after it had killed its worker twice: {ended.reason}")
+    def _take_back_lost(self) -> None:
+        """A job that runs for the ledger but not for the engine: handing it over or filing its result went wrong."""
+        for job in self._ledger.jobs.all(JobState.RUNNING):
+            if not self._engine.has(job.id):
+                self._failed(job, "it could not be handed to a worker, or its result could not be filed")
+
+    def _failed(self, job: Job, reason: str, worker_died: bool = False) -> None:
+        if worker_died and job.worker_deaths + 1 >= DEATHS_OF_A_POISONED_JOB:
+            self._give_up(job, f"set aside after it had killed its worker twice: {reason}")
         elif job.attempts >= self._config.node.max_attempts:
-            self._give_up(job, f"failed {job.attempts} times, the last time: {ended.reason}")
+            self._give_up(job, f"failed {job.attempts} times, the last time: {reason}")
         else:
-            self._ledger.jobs.try_again(job, ended.reason, ended.worker_died)
+            self._ledger.jobs.try_again(job, reason, worker_died)
             log.warning("job will be tried again", extra={"job": job.id, "attempt": job.attempts})
 
     def _give_up(self, job: Job, reason: str) -> None:

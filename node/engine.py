@@ -6,21 +6,26 @@ worker concerns one job; whatever a vanished worker or scheduler had goes back t
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
+from pydantic import ValidationError
 
 from node.config import Limits, NodeSettings, PipelineSettings
 from node.ledger.schema import Job
-from node.worker import DEATH_NOTE, WarmUp, run_job
-from pipelines.execution import JobOrder, JobReport
+from node.worker import DEATH_NOTE, WarmUp, WorkerDied, run_job
+from pipelines.execution import REPORT_NAME, JobOrder, JobReport
 
 OVERTIME_S = 30.0
 """How long the node waits, after the time limit, for the worker to end itself."""
 CONNECT_TIMEOUT_S = 30
+RECONNECT_TIMEOUT_S = 3
+RECONNECT_EVERY_S = 15.0
+"""A cluster that is away is looked for briefly and seldom: the node's other work goes on in between."""
+RESTART_TIMEOUT_S = 10
 _DASK_SETTINGS = {
     # One death of a worker ends the attempt; the ledger counts attempts, Dask does not.
     "distributed.scheduler.allowed-failures": 0,
@@ -52,7 +57,7 @@ class Ended:
 class _Running:
     job: Job
     order: JobOrder
-    future: "Future[JobReport]"
+    future: "Future[None]"
     limits: Limits
     started_s: float
 
@@ -69,6 +74,7 @@ class Engine:
         self._running: dict[int, _Running] = {}
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
+        self._reconnect_at_s = 0.0
 
     def start(self) -> None:
         """Start the workers, or connect to those that run already.
@@ -89,7 +95,7 @@ class Engine:
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
                 )
-            self._connect()
+            self._connect(CONNECT_TIMEOUT_S)
 
     def stop(self) -> None:
         """End the workers of this machine; what they were doing is queued again at the next start."""
@@ -121,50 +127,80 @@ class Engine:
         self._running[job.id] = _Running(job, order, future, limits, time.monotonic())
         future.add_done_callback(lambda _: self._wake())
 
-    def ended(self) -> list[Ended]:
-        """The jobs that have ended since the last call."""
+    def has(self, job_id: int) -> bool:
+        """Whether the job is running."""
+        return job_id in self._running
+
+    def ended(self) -> Iterator[Ended]:
+        """The jobs that have ended since the last call; each is forgotten when it is handed out."""
         self._reconnect_if_lost()
-        ended = [one for one in map(self._if_ended, list(self._running.values())) if one is not None]
-        for one in ended:
-            del self._running[one.job.id]
-        return ended
+        for running in list(self._running.values()):
+            ended = self._if_ended(running)
+            if ended is not None:
+                del self._running[running.job.id]
+                yield ended
 
     def _if_ended(self, running: _Running) -> Ended | None:
         future, output_dir = running.future, running.order.output_dir
         if future.status == "finished":
-            return Ended(running.job, output_dir, report=future.result())
+            return _finished(running)
         if future.status in ("cancelled", "lost"):
             return Ended(running.job, output_dir, reason="the scheduler of the workers vanished")
         if future.status == "error":
             return _failed(running, future.exception())
         if time.monotonic() - running.started_s > running.limits.time_s + OVERTIME_S:
-            future.cancel(force=True)
-            return Ended(running.job, output_dir, reason=_overtime(running.limits), worker_died=True)
+            return self._overtime(running)
         return None
+
+    def _overtime(self, running: _Running) -> Ended:
+        """Not even the worker's own watchdog has ended the job: the worker is stopped, or there never was one."""
+        assert self._client is not None
+        processing = self._client.processing()
+        workers = [address for address, keys in processing.items() if running.future.key in keys]
+        running.future.cancel(force=True)
+        if not workers:
+            offered = running.limits.resources or "none"
+            reason = f"no worker took it within its time limit; the resources that it asks for: {offered}"
+            return Ended(running.job, running.order.output_dir, reason=reason)
+        self._client.restart_workers(workers, timeout=RESTART_TIMEOUT_S, raise_for_error=False)
+        return Ended(running.job, running.order.output_dir, reason=_time_is_over(running.limits), worker_died=True)
 
     def _worker_memory(self) -> int:
         """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""
         largest_gib = max((pipeline.limits.memory_gib for pipeline in self._pipelines.values()), default=8.0)
         return int((largest_gib + 1) * 2**30)
 
-    def _connect(self) -> None:
+    def _connect(self, timeout_s: float) -> None:
         address = self._cluster or self._settings.engine
-        self._client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False, name="rtnode")
+        self._client = Client(address, timeout=timeout_s, set_as_default=False, name="rtnode")
         plugin = WarmUp(tuple((name, one.class_path, one.settings) for name, one in self._pipelines.items()))
         self._client.register_plugin(plugin, name="rtnode-warm-up")
 
     def _reconnect_if_lost(self) -> None:
-        if self._client is None or self._client.status in ("running", "connecting"):
+        connected = self._client is not None and self._client.status in ("running", "connecting")
+        if connected or time.monotonic() < self._reconnect_at_s:
             return
-        log.error("connection to the workers lost")
-        self._client.close(timeout=1)
-        self._client = None
-        self._connect()
+        log.error("no connection to the workers")
+        self._reconnect_at_s = time.monotonic() + RECONNECT_EVERY_S
+        if self._client is not None:
+            self._client.close(timeout=1)
+            self._client = None
+        self._connect(RECONNECT_TIMEOUT_S)
+
+
+def _finished(running: _Running) -> Ended:
+    """The report is read from the folder: the worker that wrote it may be gone already."""
+    output_dir = running.order.output_dir
+    try:
+        report = JobReport.model_validate_json((output_dir / REPORT_NAME).read_bytes())
+    except (OSError, ValidationError) as error:
+        return Ended(running.job, output_dir, reason=f"its report can not be read: {type(error).__name__}")
+    return Ended(running.job, output_dir, report=report)
 
 
 def _failed(running: _Running, error: BaseException) -> Ended:
     output_dir = running.order.output_dir
-    if not isinstance(error, KilledWorker):
+    if not isinstance(error, KilledWorker | WorkerDied):
         return Ended(running.job, output_dir, reason=f"{type(error).__name__}: {error}")
     return Ended(running.job, output_dir, reason=_cause_of_death(running), worker_died=True)
 
@@ -174,9 +210,9 @@ def _cause_of_death(running: _Running) -> str:
     if note.is_file():
         return note.read_text()
     if time.monotonic() - running.started_s >= running.limits.time_s:
-        return _overtime(running.limits)
+        return _time_is_over(running.limits)
     return "its worker process died"
 
 
-def _overtime(limits: Limits) -> str:
+def _time_is_over(limits: Limits) -> str:
     return f"took longer than its limit of {limits.time_s:g} s"

@@ -3,6 +3,7 @@
 NodeError
 ├── ConfigError       at start: exit 78, file and key named
 ├── StorageFull       while storing: answered 0xA700
+├── LedgerError       the database failed: an instance is answered 0xA700, all else is tried again
 ├── DeliveryError     while sending: tried again, with growing waits
 └── PeerRefused       while sending: not tried again, a person has to look
 """
@@ -29,6 +30,10 @@ class ConfigError(NodeError):
 
 class StorageFull(NodeError):
     """Less free space than the floor that the site set; nothing is deleted to make room."""
+
+
+class LedgerError(NodeError):
+    """The database of the ledger can not be reached, or did not take a change; nothing was changed."""
 
 
 class DeliveryError(NodeError):

@@ -1,14 +1,18 @@
 """What the node reads of an instance: its header, never its pixels; and whether the file is whole."""
 
+import struct
+import zlib
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from pipelines.dicom.reading import MAX_EXPANDED_BYTES
 
 LARGE_VALUE_BYTES = 4096
 """Values longer than this stay in the file."""
@@ -18,15 +22,21 @@ READ_ERRORS = (
     BytesLengthException,
     EOFError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
     AttributeError,
-    NotImplementedError,
+    RuntimeError,
     OverflowError,
-    RecursionError,
     OSError,
+    struct.error,
+    zlib.error,
 )
 """What pydicom raises on bytes that are not what they say; MemoryError is left out on purpose."""
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_SEQUENCE_DELIMITERS = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
+"""Tag (FFFE,E0DD) in little and big endian; its length, four zero bytes, follows (PS3.5 7.5)."""
+_MAX_PADDING_BYTES = 1024
 
 
 class UnreadableInstance(Exception):
@@ -42,10 +52,11 @@ def whole_header(encoded: bytes | memoryview) -> Dataset:
         If it can not be parsed, or ends before an element's announced length.
     """
     try:
-        dataset = dcmread(BytesIO(encoded), defer_size=LARGE_VALUE_BYTES)
+        content = _expanded(bytes(encoded))
+        dataset = dcmread(BytesIO(content), defer_size=LARGE_VALUE_BYTES)
     except READ_ERRORS as error:
         raise UnreadableInstance("the data set can not be parsed") from error
-    if any(_is_cut_short(element, len(encoded)) for element in dataset._dict.values()):
+    if _is_cut_short(list(dataset._dict.values()), content):
         raise UnreadableInstance("the data set ends before an element's announced length")
     return dataset
 
@@ -70,7 +81,8 @@ def text_of(dataset: Dataset, keyword: str) -> str:
         value = dataset.get(keyword)
     except READ_ERRORS:
         return ""
-    return "" if value is None else str(value).strip()
+    # A zero byte is allowed in no text of the standard, and no database takes it.
+    return "" if value is None else str(value).replace("\0", "").strip()
 
 
 def uid_of(dataset: Dataset, keyword: str) -> UID | None:
@@ -79,7 +91,33 @@ def uid_of(dataset: Dataset, keyword: str) -> UID | None:
     return uid if uid.is_valid else None
 
 
-def _is_cut_short(element: object, total_bytes: int) -> bool:
-    if not isinstance(element, RawDataElement) or element.length == 0xFFFFFFFF:
-        return False
-    return element.value_tell + element.length > total_bytes
+def _expanded(encoded: bytes) -> bytes:
+    """The file as Explicit VR Little Endian where its data set is deflated, else as it is (PS3.5 A.5)."""
+    deflated = DeflatedExplicitVRLittleEndian.encode()
+    if deflated not in encoded[:_MAX_PADDING_BYTES]:
+        return encoded
+    start = 144 + int.from_bytes(encoded[140:144], "little")
+    expander = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = expander.decompress(encoded[start:], MAX_EXPANDED_BYTES)
+    if not expander.eof:
+        raise UnreadableInstance("the deflated data set is cut short or too large")
+    return encoded[:start].replace(deflated, deflated.removesuffix(b".99") + bytes(3), 1) + content
+
+
+def _is_cut_short(elements: list[DataElement | RawDataElement], content: bytes) -> bool:
+    """Whether the content ends within an element; pydicom takes what is there and says nothing.
+
+    Zero bytes behind the last element are padding.
+    """
+    sized = [one for one in elements if isinstance(one, RawDataElement) and one.length != _UNDEFINED_LENGTH]
+    end = max((one.value_tell + one.length for one in sized), default=0)
+    if end > len(content):
+        return True
+    if any(_start(one) >= end for one in elements if one not in sized):
+        return not content[-_MAX_PADDING_BYTES:].rstrip(b"\0").endswith(_SEQUENCE_DELIMITERS)
+    return any(content[end:])
+
+
+def _start(element: DataElement | RawDataElement) -> int:
+    tell = element.value_tell if isinstance(element, RawDataElement) else element.file_tell
+    return tell or 0

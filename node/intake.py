@@ -11,7 +11,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
-from node.errors import StorageFull
+from node.errors import LedgerError, StorageFull
 from node.headers import READ_ERRORS, UnreadableInstance, text_of, uid_of, whole_header
 from node.ledger import Ledger
 from node.ledger.schema import Instance, InstanceState
@@ -60,7 +60,7 @@ class Intake:
             self._storage.require_space()
             with self._storage.incoming(received.encoded) as incoming:
                 return self._file(received, incoming)
-        except (StorageFull, OSError):
+        except (StorageFull, LedgerError, OSError):
             log.exception("instance not stored", extra={"sop_instance_uid": _loggable(received)})
             return Answer(OUT_OF_RESOURCES, "not stored: out of resources")
 

@@ -6,9 +6,11 @@ any moment goes on from there.
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import ParamSpec
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -35,6 +37,8 @@ RETENTION_CHECK_H = 1
 FETCH_AGAIN_MIN = 15
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 
 class Node:
@@ -123,20 +127,24 @@ class Node:
             notify("WATCHDOG=1")
 
     def _run(self) -> None:
-        steps = (self._settle, self._dispatch.collect, self._dispatch.dispatch, self._outbox.start_due)
+        steps = (self._settle, self._route, self._dispatch.collect, self._dispatch.dispatch, self._outbox.start_due)
         while not self._stopping.is_set():
             self._woken.wait(WAKE_AT_LEAST_EVERY_S)
             self._woken.clear()
             for step in steps:
-                try:
-                    step()
-                except Exception:
-                    log.exception("service step failed", extra={"step": step.__name__})
+                self._attempt(step)
+
+    def _attempt(self, step: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """What fails leaves the rest alone; the ledger still has it, so it comes up again."""
+        try:
+            step(*args, **kwargs)
+        except Exception:
+            log.exception("service step failed", extra={"step": step.__name__})
 
     def _settle(self) -> None:
         for series in self.ledger.series.receiving():
             if self._may_settle(series):
-                self._settle_series(series)
+                self._attempt(self._settle_series, series)
 
     def _may_settle(self, series: Series) -> bool:
         """Whether the association has ended and the grace is over, or the series has been quiet for long."""
@@ -165,7 +173,15 @@ class Node:
                 "instances": len(instances),
             },
         )
-        self._fetch(self._linking.route(self.ledger.series.get(series.id)))
+
+    def _route(self) -> None:
+        for series in self.ledger.series.unrouted():
+            self._attempt(self._route_series, series)
+
+    def _route_series(self, series: Series) -> None:
+        missing = self._linking.route(series)
+        self.ledger.series.routed(series)
+        self._fetch(missing)
 
     def _assessment(self, series: Series, paths: list[str]) -> Assessment:
         """Read the headers once for each number of instances, however long the series is waited for."""
@@ -183,8 +199,12 @@ class Node:
         if not self._retriever.has_peers:
             return
         for patient_id, roles in missing.items():
-            held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
-            self._fetching.submit(self._retriever.fetch, patient_id, roles, held)
+            self._fetching.submit(self._attempt, self._fetch_roles, patient_id, roles)
+
+    def _fetch_roles(self, patient_id: str, roles: set[str]) -> None:
+        # Looked up only now: what an earlier fetch has brought in the meantime is not asked for again.
+        held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
+        self._retriever.fetch(patient_id, roles, held)
 
 
 def _silence_s(series: Series) -> float:

@@ -12,7 +12,7 @@ import psutil
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from pipelines.execution import JobOrder, JobReport, execute, load_pipeline
+from pipelines.execution import JobOrder, execute, load_pipeline
 
 DEATH_NOTE = "death.txt"
 """File in the attempt's folder in which a worker says why it ends itself."""
@@ -22,10 +22,25 @@ EXIT_LIMIT = 70
 """Exit status of a worker that ends itself (sysexits.h: internal software error)."""
 
 
-def run_job(order: JobOrder, time_s: float, memory_gib: float) -> JobReport:
-    """Run one job; a job that passes a limit takes the process with it, for nothing gentler stops a hung extension."""
+class WorkerDied(Exception):
+    """The worker that had begun this attempt is gone."""
+
+
+def run_job(order: JobOrder, time_s: float, memory_gib: float) -> None:
+    """Run one job; a job that passes a limit takes the process with it, for nothing gentler stops a hung extension.
+
+    Raises
+    ------
+    WorkerDied
+        If the attempt had begun before: a scheduler that was not told otherwise hands the task of a dead worker to the
+        next one, but the ledger counts attempts.
+    """
+    try:
+        order.output_dir.with_suffix(".begun").touch(exist_ok=False)
+    except FileExistsError as error:
+        raise WorkerDied(f"the worker of attempt {order.attempt} of job {order.job_id} died") from error
     with _time_limit(time_s), _memory_limit(memory_gib, order.output_dir):
-        return execute(order)
+        execute(order)
 
 
 class WarmUp(WorkerPlugin):

@@ -1,4 +1,4 @@
-"""Commands about jobs and results: jobs, show, retry, release, reject, audit."""
+"""Commands about what the ledger knows: jobs, show, retry, release, reject, collect, audit."""
 
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from node.commands.options import ByOption, ConfigOption, JsonOption, existing_l
 from node.config import load_config
 from node.errors import NodeError
 from node.ledger.schema import JobState
+from node.storage import Storage
 from node.view import full_record, job_record, moment
 
 ResultArgument = Annotated[int, typer.Argument(metavar="RESULT", help="Id of a result; see rtnode show.")]
@@ -26,6 +27,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(retry)
     app.command()(release)
     app.command()(reject)
+    app.command()(collect)
     app.add_typer(audit, name="audit")
 
 
@@ -96,6 +98,24 @@ def reject(result: ResultArgument, by: DecidedBy, why: WhyOption, config: Config
     ledger.decisions.reject(result, by, why)
     ledger.close()
     typer.echo(f"result {result} is rejected")
+
+
+def collect(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A data set of collections.yaml; all.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Copy received series, de-identified, into the research data sets of collections.yaml."""
+    from node.collection import Collector
+
+    settings = load_config(config)
+    chosen = [rule for rule in settings.collections if name in (None, rule.name)]
+    if not chosen:
+        raise NodeError(f"collections.yaml has no data set {name or 'at all'}")
+    ledger = existing_ledger(settings)
+    for rule in chosen:
+        added, removed = Collector(rule, ledger, Storage(settings.node.state_dir)).collect()
+        typer.echo(f"{rule.name}: {added} series added, {removed} removed, in {rule.folder}")
+    ledger.close()
 
 
 @audit.command("verify")

@@ -32,25 +32,48 @@ class Database:
         self._writing = self._engine.execution_options(rtnode_writes=True)
 
     def migrate(self) -> None:
-        """Bring the tables to the present version; rows stay, so an upgrade keeps a running queue."""
-        # Takes a second to import; only a starting node migrates.
-        from alembic import command
-        from alembic.config import Config as AlembicConfig
+        """Bring the tables to the present version; rows stay, so an upgrade keeps a running queue.
 
+        Raises
+        ------
+        LedgerError
+            If the database can not be reached, or a newer version of the node has written it.
+        """
         configuration = AlembicConfig()
         configuration.set_main_option("script_location", str(MIGRATIONS))
-        with self._writer, self._engine.connect() as connection:
-            configuration.attributes["connection"] = connection
-            command.upgrade(configuration, "head")
-            connection.commit()
+        try:
+            with self._writer, self._writing.connect() as connection:
+                self._queue_up(connection)
+                configuration.attributes["connection"] = connection
+                command.upgrade(configuration, "head")
+                connection.commit()
+        except CommandError as error:
+            raise LedgerError(
+                "the ledger has tables of another version of the node; start that one, or a newer"
+            ) from error
+        except DBAPIError as error:
+            raise LedgerError(f"the ledger can not be opened: {error.orig}") from error
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that changes the ledger; committed at the end of the block, rolled back by an exception."""
-        with self._writer, Session(self._writing, expire_on_commit=False) as session, session.begin():
-            if not self._sqlite:
-                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
-            yield session
+        """A transaction that changes the ledger; committed at the end of the block, rolled back by an exception.
+
+        Raises
+        ------
+        LedgerError
+            If the database does not take it.
+        """
+        try:
+            with self._writer, Session(self._writing, expire_on_commit=False) as session, session.begin():
+                self._queue_up(session.connection())
+                yield session
+        except DBAPIError as error:
+            raise LedgerError("the ledger has not taken a change") from error
+
+    def _queue_up(self, connection: Connection) -> None:
+        """Wait for the writers of other processes; SQLite has done so at BEGIN."""
+        if not self._sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER_LOCK})
 
     @contextmanager
     def read(self) -> Iterator[Session]:

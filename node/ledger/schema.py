@@ -103,7 +103,7 @@ class Table(DeclarativeBase):
 
 
 class Series(Table):
-    """A received series; `revision` counts how often it has settled."""
+    """A received series; `revision` counts how often it has settled, `routed_revision` is the last one routed."""
 
     __tablename__ = "series"
 
@@ -116,6 +116,7 @@ class Series(Table):
     state: Mapped[SeriesState] = mapped_column(String(16), index=True)
     reason: Mapped[str | None]
     revision: Mapped[int] = mapped_column(default=0)
+    routed_revision: Mapped[int] = mapped_column(default=0)
     first_received_at: Mapped[datetime]
     last_received_at: Mapped[datetime]
     settled_at: Mapped[datetime | None]

@@ -117,6 +117,17 @@ class SeriesLedger:
             events.append(session, _SETTLED_EVENTS[settlement.state], f"series/{row.id}", settlement.reason)
         return True
 
+    def unrouted(self) -> list[Series]:
+        """The series that have settled and whose jobs are not queued yet, the one that settled first to begin with."""
+        rows = select(Series).where(Series.state != SeriesState.RECEIVING, Series.routed_revision < Series.revision)
+        with self._database.read() as session:
+            return list(session.scalars(rows.order_by(Series.settled_at, Series.id)))
+
+    def routed(self, series: Series) -> None:
+        """Record that the jobs of this revision are queued."""
+        with self._database.write() as session:
+            session.get_one(Series, series.id).routed_revision = series.revision
+
     def get(self, series_id: int) -> Series:
         """The series of this id."""
         with self._database.read() as session:

@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("routed_revision", sa.Integer(), nullable=False),
         sa.Column("first_received_at", sa.DateTime(), nullable=False),
         sa.Column("last_received_at", sa.DateTime(), nullable=False),
         sa.Column("settled_at", sa.DateTime(), nullable=True),

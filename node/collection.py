@@ -1,0 +1,200 @@
+"""The research collection: received series that match a rule, copied de-identified into a data set with an index.
+
+    FOLDER/index.json                     one entry for each series: pseudonym, role, folder, number of instances
+    FOLDER/PSEUDONYM/SERIES/N.dcm         the copies; every name is a digest or a number
+
+The key that makes the digests, and with it the way back to the patients, lies in a file of its own that only its owner
+can read. Who opts out is left out, and what was collected before is removed.
+"""
+
+import csv
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydicom import dcmread, dcmwrite
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.config import CollectionRule
+from node.deidentification import Deidentifier
+from node.errors import NodeError
+from node.headers import READ_ERRORS, text_of
+from node.ledger import Ledger
+from node.ledger.schema import Series, SeriesState
+from node.storage import Storage
+from pipelines.dicom.reading import quiet
+
+KEY_BYTES = 32
+OWNER_ONLY = 0o600
+INDEX = "index.json"
+COLLECTED = frozenset({"CT", "MR", "PT", "RTSTRUCT", "RTDOSE", "RTPLAN", "REG"})
+"""Modalities without text in their pixels; a screenshot or an ultrasound may show a name that no rule can find."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """One series of the data set."""
+
+    patient: str
+    series_instance_uid: str
+    study_instance_uid: str
+    modality: str
+    role: str
+    folder: str
+    instances: int
+    revision: int
+
+
+class Collector:
+    """Copies what the rule asks for."""
+
+    def __init__(self, rule: CollectionRule, ledger: Ledger, storage: Storage) -> None:
+        self._rule = rule
+        self._ledger = ledger
+        self._storage = storage
+        self._deidentifier = Deidentifier(own_key(rule.key_file))
+
+    def collect(self) -> tuple[int, int]:
+        """Bring the data set up to date; returns how many series were added, and how many removed."""
+        opted_out = opt_outs(self._rule.opt_out_file)
+        index = {one.series_instance_uid: one for one in read_index(self._rule.folder)}
+        removed = self._remove(index, {self._deidentifier.pseudonym(patient_id) for patient_id in opted_out})
+        added = 0
+        for series in self._ledger.series.all():
+            if self._is_wanted(series, opted_out) and not self._is_there(index, series):
+                collected = self._copy(series)
+                if collected:
+                    index[collected.series_instance_uid] = collected
+                    self._remember(series.patient_id)
+                    added += 1
+        write_index(self._rule.folder, index.values())
+        log.info("collected", extra={"collection": self._rule.name, "added": added, "removed": removed})
+        return added, removed
+
+    def _is_wanted(self, series: Series, opted_out: set[str]) -> bool:
+        return (
+            series.state == SeriesState.SETTLED
+            and series.role in self._rule.roles
+            and series.modality in COLLECTED
+            and series.patient_id not in opted_out
+            and series.patient_id != ""
+        )
+
+    def _is_there(self, index: dict[str, Collected], series: Series) -> bool:
+        known = index.get(self._deidentifier.uid(series.series_instance_uid))
+        return known is not None and known.revision == series.revision
+
+    def _copy(self, series: Series) -> Collected | None:
+        """Copy a series; None where its files are gone, or its pixels may show text."""
+        paths = [instance.path for instance in self._ledger.series.instances(series.id) if instance.path]
+        pseudonym = self._deidentifier.pseudonym(series.patient_id)
+        uid = self._deidentifier.uid(series.series_instance_uid)
+        folder = self._rule.folder / pseudonym / uid.rsplit(".", 1)[-1]
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for number, path in enumerate(paths):
+            if not self._copy_instance(self._storage.absolute(path), folder / f"{number:05d}.dcm"):
+                shutil.rmtree(folder)
+                return None
+        return Collected(
+            patient=pseudonym,
+            series_instance_uid=uid,
+            study_instance_uid=self._deidentifier.uid(series.study_instance_uid),
+            modality=series.modality,
+            role=series.role or "",
+            folder=str(folder.relative_to(self._rule.folder)),
+            instances=len(paths),
+            revision=series.revision,
+        )
+
+    def _copy_instance(self, source: Path, target: Path) -> bool:
+        try:
+            with quiet():
+                original = dcmread(source)
+                if text_of(original, "BurnedInAnnotation") == "YES":
+                    return False
+                copy = self._deidentifier.deidentified(original)
+                copy.file_meta.TransferSyntaxUID = original.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
+                dcmwrite(target, copy, enforce_file_format=True)
+        except READ_ERRORS as error:
+            log.warning("instance not collected", extra={"error": type(error).__name__})
+            return False
+        return True
+
+    def _remove(self, index: dict[str, Collected], pseudonyms: set[str]) -> int:
+        gone = [uid for uid, one in index.items() if one.patient in pseudonyms]
+        for uid in gone:
+            del index[uid]
+        for pseudonym in pseudonyms:
+            shutil.rmtree(self._rule.folder / pseudonym, ignore_errors=True)
+        return len(gone)
+
+    def _remember(self, patient_id: str) -> None:
+        """The way back from pseudonym to patient, for the owner of the key alone."""
+        path = self._rule.key_file.with_suffix(".csv")
+        row = [self._deidentifier.pseudonym(patient_id), patient_id]
+        known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if not any(line.startswith(f"{row[0]},") for line in known):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, OWNER_ONLY)
+            with os.fdopen(descriptor, "a", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerow(row)
+
+
+def own_key(path: Path) -> bytes:
+    """The key of the file, made when there is none.
+
+    Raises
+    ------
+    NodeError
+        If others than its owner may read the file, or it is too short.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES))
+    if path.stat().st_mode & 0o077:
+        raise NodeError(f"{path} may be read by others than its owner: chmod 600 {path}")
+    key = path.read_text().strip()
+    if len(key) < 2 * KEY_BYTES:
+        raise NodeError(f"{path} holds no key of {2 * KEY_BYTES} hexadecimal digits")
+    return bytes.fromhex(key)
+
+
+def opt_outs(path: Path | None) -> set[str]:
+    """The Patient IDs of the file, one on each line; `#` starts a comment.
+
+    Raises
+    ------
+    NodeError
+        If the file is named and can not be read: then nobody can tell who has opted out.
+    """
+    if path is None:
+        return set()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise NodeError(f"the opt-out list can not be read: {error}") from error
+    return {line.partition("#")[0].strip() for line in lines} - {""}
+
+
+def read_index(folder: Path) -> list[Collected]:
+    """The entries of a data set; none where there is no index yet."""
+    path = folder / INDEX
+    return [Collected(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+
+
+def write_index(folder: Path, entries: Iterable[Collected]) -> None:
+    """Replace the index, at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered: Sequence[Collected] = sorted(entries, key=lambda one: (one.patient, one.role, one.series_instance_uid))
+    temporary = folder / f"{INDEX}.new"
+    temporary.write_text(json.dumps([asdict(one) for one in ordered], indent=1))
+    os.replace(temporary, folder / INDEX)

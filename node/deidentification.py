@@ -1,0 +1,191 @@
+"""De-identification by the Basic Application Level Confidentiality Profile, applied at every depth of a data set.
+
+The table of what happens to which element is the standard's, as dicom-anonymizer keeps it. Identifiers are replaced by
+keyed digests: the same person, study or UID gets the same replacement everywhere, and nobody without the key can tell
+which. Dates are shifted by one number of days for each patient, so that intervals stay.
+
+References
+----------
+PS3.15 E.2 (profile), E.3.6 (Retain Longitudinal Temporal Information With Modified Dates), E.3.7 (Retain Patient
+Characteristics), E.3.9 (Retain Device Identity, in part: maker and model, which the profile leaves alone)
+"""
+
+import hashlib
+import hmac
+import uuid
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cache
+
+from dicomanonymizer.dicom_anonymization_databases import dicomfields_2026c as table_e_1_1
+from pydicom import Dataset
+from pydicom.dataelem import DataElement
+from pydicom.dataset import FileMetaDataset
+from pydicom.multival import MultiValue
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.tag import BaseTag
+from pydicom.uid import UID
+
+STANDARD_UID_ROOT = "1.2.840.10008."
+"""UIDs below it are the standard's own: SOP classes, transfer syntaxes, coding schemes."""
+LONGEST_SHIFT_DAYS = 3650
+PATIENT_CHARACTERISTICS = frozenset({"PatientSex", "PatientAge", "PatientSize", "PatientWeight", "SmokingStatus"})
+METHOD = ["PS3.15 Basic Profile", "dates modified", "patient characteristics retained"]
+OPTIONS = (
+    codes.DCM.BasicApplicationConfidentialityProfile,
+    codes.DCM.RetainLongitudinalTemporalInformationModifiedDatesOption,
+    codes.DCM.RetainPatientCharacteristicsOption,
+)
+DUMMIES: dict[str, object] = {
+    "AS": "000Y",
+    "DS": "0",
+    "IS": "0",
+    "DA": "19000101",
+    "TM": "000000",
+    "DT": "19000101000000",
+    "UI": "2.25.0",
+    **dict.fromkeys(("FD", "FL", "SL", "SS", "UL", "US"), 0),
+    **dict.fromkeys(("OB", "OW", "OF", "OD", "OL"), b""),
+}
+DUMMY_TEXT = "REMOVED"
+_DATE_FORMATS = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
+
+
+class Action(StrEnum):
+    """Codes of Table E.1-1a, with its alternatives decided: what keeps the object valid."""
+
+    REMOVE = "X"
+    EMPTY = "Z"
+    DUMMY = "D"
+    REPLACE_UID = "U"
+    LOOK_INSIDE = "looked into"
+
+
+class Deidentifier:
+    """Replaces identities by digests under one key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def pseudonym(self, patient_id: str) -> str:
+        """What the patient is called instead; ten characters."""
+        return self._digest("patient", patient_id).hex()[:10].upper()
+
+    def uid(self, original: str) -> UID:
+        """What a UID becomes; below the 2.25 root of PS3.5 B.2."""
+        return UID(f"2.25.{uuid.UUID(bytes=self._digest('uid', original)[:16]).int}")
+
+    def shift(self, patient_id: str) -> timedelta:
+        """How far the dates of a patient are moved: a whole number of weeks into the past keeps the day of the week."""
+        weeks = int.from_bytes(self._digest("dates", patient_id)[:4]) % (LONGEST_SHIFT_DAYS // 7)
+        return timedelta(weeks=-1 - weeks)
+
+    def deidentified(self, original: Dataset) -> Dataset:
+        """A copy without identity, marked as such; pixel data are the same bytes."""
+        patient_id = str(original.get("PatientID", ""))
+        copy = self._cleaned(original, self.shift(patient_id))
+        copy.file_meta = FileMetaDataset()
+        copy.PatientID = copy.PatientName = self.pseudonym(patient_id)
+        copy.PatientIdentityRemoved = "YES"
+        copy.DeidentificationMethod = METHOD
+        copy.DeidentificationMethodCodeSequence = [_code(option) for option in OPTIONS]
+        copy.LongitudinalTemporalInformationModified = "MODIFIED"
+        return copy
+
+    def _cleaned(self, dataset: Dataset, shift: timedelta) -> Dataset:
+        clean = Dataset()
+        for element in dataset:
+            kept = None if element.tag.is_private else self._cleaned_element(element, shift)
+            if kept is not None:
+                clean.add(kept)
+        return clean
+
+    def _cleaned_element(self, element: DataElement, shift: timedelta) -> DataElement | None:
+        action = action_for(element)
+        if action is Action.REMOVE:
+            return None
+        if element.VR in ("DA", "DT") and element.value:
+            return DataElement(element.tag, element.VR, _each(element.value, lambda text: shifted(text, shift)))
+        if element.VR == "TM" and element.value:
+            return element
+        if action is Action.REPLACE_UID:
+            return DataElement(element.tag, "UI", _each(element.value, self._replaced_uid))
+        if action is Action.EMPTY:
+            return DataElement(element.tag, element.VR, [] if element.VR == "SQ" else None)
+        if element.VR == "SQ":
+            return DataElement(element.tag, "SQ", [self._cleaned(item, shift) for item in element.value])
+        if action is Action.DUMMY:
+            return DataElement(element.tag, element.VR, DUMMIES.get(element.VR, DUMMY_TEXT))
+        return element
+
+    def _replaced_uid(self, original: str) -> str:
+        return original if original.startswith(STANDARD_UID_ROOT) or not original else self.uid(original)
+
+    def _digest(self, purpose: str, text: str) -> bytes:
+        return hmac.new(self._key, f"{purpose}:{text}".encode(), hashlib.sha256).digest()
+
+
+def action_for(element: DataElement) -> Action:
+    """What happens to an element, by the standard's table; what the table does not know is treated by its kind."""
+    if element.keyword in PATIENT_CHARACTERISTICS:
+        return Action.LOOK_INSIDE
+    known = _table().get(element.tag) or _repeating(element.tag)
+    if known is not None:
+        return known
+    if element.VR == "UI":
+        return Action.REPLACE_UID
+    if element.VR == "PN":
+        return Action.EMPTY
+    return Action.REMOVE if element.VR == "UN" else Action.LOOK_INSIDE
+
+
+def shifted(text: str, shift: timedelta) -> str:
+    """A DA or DT value moved by whole days; the time of day and the zone stay. What is no date is emptied."""
+    digits = text[:14] if len(text) >= 14 and text[:14].isdigit() else text[:8]
+    form = _DATE_FORMATS.get(len(digits))
+    try:
+        moved = datetime.strptime(digits, form or "") + shift
+    except ValueError:
+        return ""
+    return moved.strftime(form or "") + text[len(digits) :]
+
+
+@cache
+def _table() -> dict[BaseTag, Action]:
+    rows = (
+        (table_e_1_1.X_TAGS, Action.REMOVE),
+        (table_e_1_1.Z_TAGS, Action.EMPTY),
+        (table_e_1_1.X_Z_TAGS, Action.EMPTY),
+        (table_e_1_1.D_TAGS, Action.DUMMY),
+        (table_e_1_1.Z_D_TAGS, Action.DUMMY),
+        (table_e_1_1.X_D_TAGS, Action.DUMMY),
+        (table_e_1_1.X_Z_D_TAGS, Action.DUMMY),
+        (table_e_1_1.U_TAGS, Action.REPLACE_UID),
+        (table_e_1_1.X_Z_U_STAR_TAGS, Action.LOOK_INSIDE),
+    )
+    return {BaseTag((tag[0] << 16) | tag[1]): action for tags, action in rows for tag in tags if len(tag) == 2}
+
+
+def _repeating(tag: BaseTag) -> Action | None:
+    """Overlays and curves, which the table names by group ranges; all of them are removed."""
+    ranges = (row for row in table_e_1_1.X_TAGS if len(row) > 2)
+    hit = any(tag.group & row[2] == row[0] & row[2] and tag.element & row[3] == row[1] & row[3] for row in ranges)
+    return Action.REMOVE if hit else None
+
+
+def _each(value: object, change: Callable[[str], str]) -> object:
+    if isinstance(value, MultiValue):
+        return [change(str(one)) for one in value]
+    return change(str(value)) if value else value
+
+
+def _code(option: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = (
+        option.value,
+        option.scheme_designator,
+        option.meaning,
+    )
+    return item

@@ -1,0 +1,123 @@
+from datetime import timedelta
+
+import pytest
+from pydicom import Dataset
+from pydicom.dataelem import DataElement
+from pydicom.tag import Tag
+from pydicom.uid import CTImageStorage, generate_uid
+
+from node.deidentification import Action, Deidentifier, action_for, shifted
+
+KEY = b"k" * 32
+
+
+@pytest.fixture
+def secret() -> Dataset:
+    """A data set with SECRET in every place that a name has been found in."""
+    dataset = Dataset()
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = "1.2.3"
+    dataset.FrameOfReferenceUID = "1.2.4"
+    dataset.PatientName = "SECRET^NAME"
+    dataset.PatientID = "SECRETID"
+    dataset.PatientSex = "F"
+    dataset.StudyDate = "20250228"
+    dataset.AcquisitionDateTime = "20250301235959.123+0900"
+    dataset.SeriesDescription = "SECRET description"
+    dataset.PatientComments = "SECRET comment"
+    dataset.OperatorsName = "SECRET^OPERATOR"
+    dataset.DeviceSerialNumber = "SECRET1"
+    dataset.Manufacturer = "Maker"
+    dataset.add_new(0x00091001, "LO", "SECRET private")
+    dataset.add_new(0x60000010, "US", 4)
+    dataset.add_new(0x60003000, "OW", b"SECRET overlay")
+    dataset.add_new(0x30060999, "UN", b"SECRET unknown")
+    item = Dataset()
+    item.FrameOfReferenceUID = "1.2.4"
+    item.ReviewerName = "SECRET^REVIEWER"
+    item.add_new(0x00111001, "LO", "SECRET nested private")
+    dataset.ReferencedFrameOfReferenceSequence = [item]
+    return dataset
+
+
+def test_no_secret_is_left_at_any_depth(secret: Dataset) -> None:
+    assert "SECRET" not in str(Deidentifier(KEY).deidentified(secret))
+
+
+def test_the_original_is_not_touched(secret: Dataset) -> None:
+    before = str(secret)
+    Deidentifier(KEY).deidentified(secret)
+    assert str(secret) == before
+
+
+def test_it_says_what_was_done(secret: Dataset) -> None:
+    copy = Deidentifier(KEY).deidentified(secret)
+    assert copy.PatientIdentityRemoved == "YES"
+    assert copy.LongitudinalTemporalInformationModified == "MODIFIED"
+    assert [item.CodeValue for item in copy.DeidentificationMethodCodeSequence] == ["113100", "113107", "113108"]
+
+
+def test_references_stay_whole(secret: Dataset) -> None:
+    copy = Deidentifier(KEY).deidentified(secret)
+    assert copy.FrameOfReferenceUID == copy.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID
+    assert copy.FrameOfReferenceUID != "1.2.4"
+    assert copy.FrameOfReferenceUID.is_valid
+
+
+def test_uids_of_the_standard_stay(secret: Dataset) -> None:
+    assert Deidentifier(KEY).deidentified(secret).SOPClassUID == CTImageStorage
+
+
+def test_what_research_needs_stays(secret: Dataset) -> None:
+    copy = Deidentifier(KEY).deidentified(secret)
+    assert (copy.PatientSex, copy.Manufacturer) == ("F", "Maker")
+
+
+def test_all_dates_of_a_patient_move_by_the_same_days(secret: Dataset) -> None:
+    deidentifier = Deidentifier(KEY)
+    days = deidentifier.shift("SECRETID")
+    copy = deidentifier.deidentified(secret)
+    assert copy.StudyDate == shifted("20250228", days)
+    assert copy.AcquisitionDateTime == shifted("20250301235959.123+0900", days)
+    assert days < timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "days", "expected"),
+    [
+        ("20240301", -1, "20240229"),
+        ("20250101", -7, "20241225"),
+        ("20250101120000.5+0900", -1, "20241231120000.5+0900"),
+        ("202501", -1, ""),
+        ("yesterday", -1, ""),
+    ],
+)
+def test_shifted_date(text: str, days: int, expected: str) -> None:
+    assert shifted(text, timedelta(days=days)) == expected
+
+
+def test_another_key_makes_another_person() -> None:
+    assert Deidentifier(KEY).pseudonym("A") != Deidentifier(b"o" * 32).pseudonym("A")
+    assert Deidentifier(KEY).pseudonym("A") == Deidentifier(KEY).pseudonym("A")
+
+
+def test_uid_is_a_digest_that_depends_on_the_key() -> None:
+    original = generate_uid()
+    assert Deidentifier(KEY).uid(original) == Deidentifier(KEY).uid(original)
+    assert Deidentifier(KEY).uid(original) != Deidentifier(b"o" * 32).uid(original)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "action"),
+    [
+        ("PatientComments", "LT", Action.REMOVE),
+        ("AccessionNumber", "SH", Action.EMPTY),
+        ("StructureSetLabel", "SH", Action.DUMMY),
+        ("FrameOfReferenceUID", "UI", Action.REPLACE_UID),
+        ("SourceImageSequence", "SQ", Action.LOOK_INSIDE),
+        ("KVP", "DS", Action.LOOK_INSIDE),
+    ],
+)
+def test_action_of_the_standards_table(keyword: str, vr: str, action: Action) -> None:
+    value: object = [] if vr == "SQ" else "1"
+    assert action_for(DataElement(Tag(keyword), vr, value)) is action
