@@ -11,8 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from node.errors import LedgerError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 30_000
@@ -39,6 +42,11 @@ class Database:
         LedgerError
             If the database can not be reached, or a newer version of the node has written it.
         """
+        # Takes a second to import; only a starting node migrates.
+        from alembic import command
+        from alembic.config import Config as AlembicConfig
+        from alembic.util import CommandError
+
         configuration = AlembicConfig()
         configuration.set_main_option("script_location", str(MIGRATIONS))
         try:
