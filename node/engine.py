@@ -5,8 +5,10 @@ worker concerns one job; whatever a vanished worker or scheduler had goes back t
 """
 
 import logging
+import os
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +27,6 @@ CONNECT_TIMEOUT_S = 30
 RECONNECT_TIMEOUT_S = 3
 RECONNECT_EVERY_S = 15.0
 """A cluster that is away is looked for briefly and seldom: the node's other work goes on in between."""
-RESTART_TIMEOUT_S = 10
 _DASK_SETTINGS = {
     # One death of a worker ends the attempt; the ledger counts attempts, Dask does not.
     "distributed.scheduler.allowed-failures": 0,
@@ -162,8 +163,15 @@ class Engine:
             offered = running.limits.resources or "none"
             reason = f"no worker took it within its time limit; the resources that it asks for: {offered}"
             return Ended(running.job, running.order.output_dir, reason=reason)
-        self._client.restart_workers(workers, timeout=RESTART_TIMEOUT_S, raise_for_error=False)
+        self._kill(workers)
         return Ended(running.job, running.order.output_dir, reason=_time_is_over(running.limits), worker_died=True)
+
+    def _kill(self, workers: Sequence[str]) -> None:
+        """End stopped workers of this machine, for a new one; those of other machines Dask misses after a while."""
+        nannies = self._cluster.workers.values() if self._cluster else ()
+        for nanny in nannies:
+            if nanny.worker_address in workers and nanny.pid:
+                os.kill(nanny.pid, signal.SIGKILL)
 
     def _worker_memory(self) -> int:
         """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""

@@ -27,6 +27,8 @@ class Trouble(StrEnum):
     BACKTRACKS = "backtracks"
     EATS_MEMORY = "eats memory"
     DIES = "dies"
+    STOPS = "stops"
+    """The process, so that nothing in it can end it."""
     FAILS = "fails"
     REJECTS = "rejects"
 
@@ -63,8 +65,11 @@ class TrialCopy(CopySeries):
                 eaten = []
                 while True:
                     eaten.append(b"x" * 2**24)
+                    time.sleep(POLL_S)
             case Trouble.DIES:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case Trouble.STOPS:
+                os.kill(os.getpid(), signal.SIGSTOP)
             case Trouble.FAILS:
                 raise PipelineError("the trial failed")
             case Trouble.REJECTS:
