@@ -70,7 +70,8 @@ class TrainingSettings:
     """Of the generators; falls to 0 along half a cosine. The discriminators have the same."""
     warm_up_updates: int = 2_000
     """First updates (part of `updates`), in which A -> B only learns to take MVCT noise off planning CT: the backward
-    cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start."""
+    cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start. Of a short
+    training at most three quarters."""
     warm_up_learning_rate: float = 5e-4
     pool_images: int = 64
     ema_decay: float = 0.995
@@ -81,6 +82,10 @@ class TrainingSettings:
     working_spacing_mm: float | None = None
     architecture: Architecture = field(default_factory=Architecture)
     losses: LossWeights = field(default_factory=LossWeights)
+
+    def warm_up(self) -> int:
+        """Number of updates that only take noise off."""
+        return min(self.warm_up_updates, 3 * self.updates // 4)
 
     def sha256(self) -> str:
         """Digest of all settings; a checkpoint is continued only by the run that wrote it."""
@@ -153,7 +158,7 @@ class TrainingRun:
     def _one_update(self) -> Mapping[str, Tensor]:
         self._set_learning_rate()
         x, y, noise = self._drawn()
-        if self._update < self._settings.warm_up_updates:
+        if self._update < self._settings.warm_up():
             return self._denoising_update(y, noise)
         return self._adversarial_update(x, y, noise)
 
@@ -199,8 +204,8 @@ class TrainingRun:
 
     def _set_learning_rate(self) -> None:
         rate = self._settings.warm_up_learning_rate
-        if (past := self._update - self._settings.warm_up_updates) >= 0:
-            whole = max(self._settings.updates - self._settings.warm_up_updates, 1)
+        if (past := self._update - self._settings.warm_up()) >= 0:
+            whole = max(self._settings.updates - self._settings.warm_up(), 1)
             rate = self._settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * past / whole))
         for optimiser in (self._generators, self._discriminators):
             optimiser.param_groups[0]["lr"] = float(rate)

@@ -103,6 +103,11 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path: Path) -> None
     assert len((tmp_path / "tiny.csv").read_text().splitlines()) == 1 + 2
 
 
+@pytest.mark.parametrize(("updates", "warm_up"), [(3900, 2800), (20_000, 2800), (100, 75), (1, 0)])
+def test_a_short_training_is_not_all_warm_up(updates: int, warm_up: int) -> None:
+    assert TrainingSettings(updates=updates, warm_up_updates=2800).warm_up() == warm_up
+
+
 @pytest.mark.parametrize(
     ("volumes", "settings", "reason"),
     [
