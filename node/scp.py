@@ -10,10 +10,12 @@ from socketserver import BaseServer
 from typing import cast
 
 from pydicom import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, evt, register_uid
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import NodeSettings, Peer
@@ -229,6 +231,9 @@ def _application_entity(settings: NodeSettings) -> AE:
     ae.network_timeout = NETWORK_TIMEOUT_S
     ae.maximum_associations = MAXIMUM_ASSOCIATIONS
     for sop_class in accepted_sop_classes(settings.accept_sop_classes):
+        if uid_to_service_class(sop_class) is ServiceClass:
+            # Unknown to pynetdicom, which would abort at the first instance of it.
+            register_uid(sop_class, f"Storage_{sop_class.replace('.', '_')}", StorageServiceClass)
         ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     ae.add_supported_context(VERIFICATION)
     # The peer that reports a commitment opens the association as SCP of that class (PS3.4 J.3.3).

@@ -1,5 +1,6 @@
 """Small valid instances of every kind, each with UIDs of its own, and their encoding as Part-10 files."""
 
+import zlib
 from collections.abc import Sequence
 from copy import deepcopy
 from io import BytesIO
@@ -8,6 +9,8 @@ from typing import Any
 
 from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomIO
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -84,19 +87,30 @@ def with_elements(dataset: Dataset, **changes: Any) -> Dataset:
 
 
 def encoded(dataset: Dataset, syntax: UID = ExplicitVRLittleEndian, **meta: str) -> bytes:
-    """A Part-10 file in the transfer syntax; `meta` changes what the file meta information says."""
+    """A Part-10 file in the transfer syntax; `meta` changes what the file meta information says, true or not."""
     copy = deepcopy(dataset)
-    if syntax.is_encapsulated:
+    if syntax.is_encapsulated and "PixelData" in copy:
         copy.compress(syntax, generate_instance_uid=False)
-    copy.file_meta = FileMetaDataset()
-    copy.file_meta.TransferSyntaxUID = syntax
-    copy.file_meta.MediaStorageSOPClassUID = meta.get("sop_class_uid", copy.get("SOPClassUID", ""))
-    copy.file_meta.MediaStorageSOPInstanceUID = meta.get("sop_instance_uid", copy.get("SOPInstanceUID", ""))
     if syntax == ExplicitVRBigEndian and "PixelData" in copy:
         copy.PixelData = swapped(copy.PixelData)
+    copy.file_meta = file_meta = FileMetaDataset()
     buffer = BytesIO()
-    dcmwrite(buffer, copy, enforce_file_format=True)
-    return buffer.getvalue()
+    dcmwrite(buffer, copy, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian)
+    content = buffer.getvalue()
+    if syntax.is_deflated:
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        content = deflate.compress(content) + deflate.flush()
+    file_meta.MediaStorageSOPClassUID = copy.get("SOPClassUID")
+    file_meta.MediaStorageSOPInstanceUID = copy.get("SOPInstanceUID")
+    changed(file_meta, **{"TransferSyntaxUID": syntax, **meta})
+    head = BytesIO()
+    write_file_meta_info(DicomIO(head), file_meta)
+    return bytes(128) + b"DICM" + head.getvalue() + content
+
+
+def data_set(file: bytes) -> bytes:
+    """What follows the file meta information (PS3.10 7.1)."""
+    return file[144 + int.from_bytes(file[140:144], "little") :]
 
 
 def swapped(words: bytes) -> bytes:

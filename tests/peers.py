@@ -43,6 +43,7 @@ ROLES: list[dict[str, Any]] = [
 PEERS: dict[str, dict[str, Any]] = {
     "CONSOLE": {"ae_title": "CONSOLE", "host": "127.0.0.1", "port": 104, "may": ["echo", "store"]},
     "VIEWER": {"ae_title": "VIEWER", "host": "127.0.0.1", "port": 104, "may": ["echo", "query"]},
+    "ELSEWHERE": {"ae_title": "ELSEWHERE", "host": "192.0.2.1", "port": 104, "may": ["echo", "store"]},
 }
 
 

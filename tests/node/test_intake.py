@@ -147,7 +147,7 @@ def _with(keyword: str, value: str) -> Callable[[Dataset], Dataset]:
 def test_a_uid_that_is_none_is_not_understood(
     receiver: Receiver, ct: Dataset, change: Callable[[Dataset], Dataset], comment: str
 ) -> None:
-    file = encoded(change(ct), sop_instance_uid="1.2.3")
+    file = encoded(change(ct), MediaStorageSOPInstanceUID="1.2.3")
     assert receiver.accept(file, ct) == Answer(0xC000, comment)
     assert [path.read_bytes() for path in receiver.files("quarantine")] == [file]
     assert receiver.ledger.series.set_aside_counts() == {InstanceState.QUARANTINED: 1}
