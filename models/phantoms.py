@@ -20,7 +20,7 @@ from models.intensity import AIR_HU, Hu, Mask
 Triple: TypeAlias = tuple[float, float, float]
 """(superior, posterior, left), mm."""
 
-FAT_HU, MUSCLE_HU, WATER_HU, BRAIN_HU, GLAND_HU, MARROW_HU, BONE_HU, TABLE_HU = -95, 55, 5, 38, 25, 250, 900, -700
+FAT_HU, MUSCLE_HU, WATER_HU, BRAIN_HU, GLAND_HU, MARROW_HU, BONE_HU = -95, 55, 5, 38, 25, 250, 750
 _TEXTURE_SD_HU = 8.0
 _TEXTURE_MM = 2.5
 
@@ -60,17 +60,17 @@ _HEAD_AND_NECK = (
     _Ellipsoid("", MUSCLE_HU, (-25, -38, 0), (44, 48, 52), 3),
     _Ellipsoid("", MUSCLE_HU, (-150, 15, 0), (46, 72, 155), 3),
     _Ellipsoid("", MUSCLE_HU, (10, -10, 0), (40, 68, 58), 2.5),
-    _Ellipsoid("", BONE_HU, (65, 2, 0), (62, 84, 66), 2.3),
+    _Ellipsoid("", BONE_HU, (65, 2, 0), (61, 83, 65), 2.3),
     _Ellipsoid("Brain", BRAIN_HU, (65, 2, 0), (56, 78, 60), 2.3),
     _Ellipsoid("Brainstem", BRAIN_HU + 4, (14, 26, 0), (24, 12, 13)),
     _Ellipsoid("Eye_L", WATER_HU + 8, (25, -66, 32), (12, 12, 12)),
     _Ellipsoid("Eye_R", WATER_HU + 8, (25, -66, -32), (12, 12, 12)),
     _Ellipsoid("", AIR_HU, (4, -58, 0), (18, 26, 10), 3),
-    _Ellipsoid("Mandible", BONE_HU + 200, (-42, -46, 30), (12, 34, 7), 2.5),
-    _Ellipsoid("Mandible", BONE_HU + 200, (-42, -46, -30), (12, 34, 7), 2.5),
-    _Ellipsoid("Mandible", BONE_HU + 200, (-46, -72, 0), (10, 8, 30), 2.5),
-    _Ellipsoid("Mandible", BONE_HU + 200, (-20, -14, 47), (26, 8, 5), 2.5),
-    _Ellipsoid("Mandible", BONE_HU + 200, (-20, -14, -47), (26, 8, 5), 2.5),
+    _Ellipsoid("Mandible", BONE_HU + 100, (-42, -46, 30), (12, 34, 7), 2.5),
+    _Ellipsoid("Mandible", BONE_HU + 100, (-42, -46, -30), (12, 34, 7), 2.5),
+    _Ellipsoid("Mandible", BONE_HU + 100, (-46, -72, 0), (10, 8, 30), 2.5),
+    _Ellipsoid("Mandible", BONE_HU + 100, (-20, -14, 47), (26, 8, 5), 2.5),
+    _Ellipsoid("Mandible", BONE_HU + 100, (-20, -14, -47), (26, 8, 5), 2.5),
     _Ellipsoid("", AIR_HU, (-60, -22, 0), (95, 7, 9), 4),
     _Ellipsoid("Parotid_L", GLAND_HU - 30, (-14, 8, 52), (24, 15, 9)),
     _Ellipsoid("Parotid_R", GLAND_HU - 30, (-14, 8, -52), (24, 15, 9)),
