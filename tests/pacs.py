@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -72,6 +73,8 @@ class ReceivedAssociation:
     statuses: list[int] = field(default_factory=list)
     ending: str = ""
     """`released` or `aborted`, when it is over."""
+    first_request_s: float = 0.0
+    """When the first C-STORE request came, on the monotonic clock."""
 
     @property
     def sop_instance_uids(self) -> list[str]:
@@ -194,6 +197,7 @@ class Pacs:
         if len(received.statuses) == self._abort_after[id(event.assoc)]:
             event.assoc.abort()
             return SUCCESS
+        received.first_request_s = received.first_request_s or time.monotonic()
         dataset = event.dataset
         dataset.file_meta = event.file_meta
         received.datasets.append(dataset)
@@ -261,13 +265,20 @@ def pacs(faults: Faults | None = None, ae_title: str = "PACS", **changes: Any) -
 
 
 def send(
-    datasets: Sequence[Dataset], address: tuple[str, int], calling_ae_title: str = "CONSOLE", called: str = "RTNODE"
+    datasets: Sequence[Dataset],
+    address: tuple[str, int],
+    calling_ae_title: str = "CONSOLE",
+    called: str = "RTNODE",
+    on_answer: Callable[[], object] = lambda: None,
 ) -> list[int]:
     """Send datasets to a node over one association, in their order and as often as they are given; the statuses."""
     ae = AE(calling_ae_title)
     contexts = [build_context(one, list(OFFERED_TRANSFER_SYNTAXES)) for one in {d.SOPClassUID for d in datasets}]
     association = ae.associate(*address, contexts=contexts, ae_title=called)
     assert association.is_established, "the node does not accept the association"
-    statuses = [int(association.send_c_store(dataset).Status) for dataset in datasets]
+    statuses = []
+    for dataset in datasets:
+        statuses.append(int(association.send_c_store(dataset).Status))
+        on_answer()
     association.release()
     return statuses

@@ -76,10 +76,10 @@ class TrialCopy(CopySeries):
                 raise InputRejected("The series is a trial")
 
 
-class CopyWithStructures(CopySeries):
-    """Copies a CT that has a structure set; waits for one otherwise."""
+class CopyWithPlan(CopySeries):
+    """Copies a series that has a planning CT and a structure set; waits for them otherwise."""
 
-    needs: ClassVar[Mapping[str, Need]] = {"structure_set": Need()}
+    needs: ClassVar[Mapping[str, Need]] = {"planning_ct": Need(), "structure_set": Need()}
 
 
 def attempts(folder: Path) -> list[int]:

@@ -73,11 +73,11 @@ class JobLedger:
             job.input_key, job.state, job.reason = input_key, JobState.QUEUED, None
             session.add(job)
             session.flush()
-            session.add_all(
-                JobInput(job_id=job.id, series_id=one.series.id, role=one.role, revision=one.series.revision)
-                for one in inputs
-                if session.get(JobInput, (job.id, one.series.id)) is None
-            )
+            for one in inputs:
+                # The trigger of a job that has waited is there already, without its role.
+                session.merge(
+                    JobInput(job_id=job.id, series_id=one.series.id, role=one.role, revision=one.series.revision)
+                )
             events.append(session, What.JOB_QUEUED, f"job/{job.id}")
         return True
 
