@@ -21,10 +21,12 @@ EMBEDDED = tuple(Path(__file__).parents[level] / name for level, name in ((0, "d
 T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Uid = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
+"""A UID as a site may have to write one (PS3.5 9.1)."""
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Settle(_Settings):
@@ -48,6 +50,13 @@ class ServerTls(_Settings):
     key: Path
     ca: Path | None = None
     require_client_certificate: bool = True
+
+    @model_validator(mode="after")
+    def _needs_an_authority(self) -> "ServerTls":
+        if self.require_client_certificate and self.ca is None:
+            # Without it any certificate would do that one of the system's public authorities has issued.
+            raise ValueError("ca has to name the authority whose certificates the peers have")
+        return self
 
     def context(self) -> ssl.SSLContext:
         """The server's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
@@ -91,7 +100,7 @@ class NodeSettings(_Settings):
     engine: str = Field(default="local", pattern=r"^(local|(tcp|tls)://.+:\d+)$")
     workers: int = Field(default=1, ge=1)
     accept_unknown_peers: bool = False
-    accept_sop_classes: tuple[str, ...] = ()
+    accept_sop_classes: tuple[Uid, ...] = ()
     settle: Settle = Settle()
     web: Web | None = Web()
     tls: ServerTls | None = None
@@ -266,7 +275,7 @@ def _document(path: Path, default: object) -> object:
         return default
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: no UTF-8, or a date that there is not
         raise ConfigError(path, "", f"can not be read: {error}") from error
     return default if document is None else document
 

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import uid_to_service_class
 from pynetdicom.transport import ThreadedAssociationServer
 
 from node.config import NodeSettings, Peer
+from node.errors import NodeError
 from node.intake import Answer, Intake, Received
 from node.sop_classes import STORAGE_COMMITMENT_PUSH, TRANSFER_SYNTAXES, VERIFICATION, accepted_sop_classes
 
@@ -150,7 +151,13 @@ class StorageSCP:
         self._server: ThreadedAssociationServer | None = None
 
     def start(self) -> tuple[str, int]:
-        """Listen; returns the address, in which port 0 has become a real one."""
+        """Listen; returns the address, in which port 0 has become a real one.
+
+        Raises
+        ------
+        NodeError
+            If the address can not be listened on.
+        """
         handlers: list[tuple[object, Callable[[Event], object]]] = [
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_C_ECHO, lambda event: 0x0000),
@@ -161,14 +168,17 @@ class StorageSCP:
                 for ending in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
             ),
         ]
-        server = self._ae.make_server(
-            (self._settings.bind, self._settings.port),
-            ae_title=self._settings.ae_title,
-            contexts=self._ae.supported_contexts,
-            ssl_context=self._settings.tls.context() if self._settings.tls else None,
-            evt_handlers=handlers,  # type: ignore[arg-type]
-            server_class=_Server,
-        )
+        try:
+            server = self._ae.make_server(
+                (self._settings.bind, self._settings.port),
+                ae_title=self._settings.ae_title,
+                contexts=self._ae.supported_contexts,
+                ssl_context=self._settings.tls.context() if self._settings.tls else None,
+                evt_handlers=handlers,  # type: ignore[arg-type]
+                server_class=_Server,
+            )
+        except OSError as error:
+            raise NodeError(f"the node can not listen (bind and port in node.yaml): {error}") from error
         threading.Thread(target=server.serve_forever, name="scp", daemon=True).start()
         self._server = server
         host, port = server.server_address[:2]

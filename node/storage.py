@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import StorageFull
+from node.errors import NodeError, StorageFull
 
 FOLDERS = ("incoming", "instances", "conflicts", "quarantine", "jobs", "results")
 BYTES_PER_GIB = 2**30
@@ -41,8 +41,11 @@ class Storage:
     def __init__(self, state_dir: Path, min_free_gib: float = 0.0) -> None:
         self.root = state_dir.resolve()
         self._min_free_bytes = int(min_free_gib * BYTES_PER_GIB)
-        for folder in FOLDERS:
-            (self.root / folder).mkdir(parents=True, exist_ok=True)
+        try:
+            for folder in FOLDERS:
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NodeError(f"state_dir of node.yaml can not be used: {error}") from error
 
     def require_space(self) -> None:
         """Raise StorageFull when less is free than the site's floor."""
