@@ -52,6 +52,7 @@ class Node:
         self._pipelines = config.loaded_pipelines()
         self._woken = threading.Event()
         self._stopping = threading.Event()
+        self._listening_since = datetime.max.replace(tzinfo=UTC)
         self._assessed: dict[int, tuple[int, Assessment]] = {}
         scu = Scu(settings.ae_title)
         self._engine = Engine(settings, config.pipelines, self.wake)
@@ -87,6 +88,7 @@ class Node:
             host, port = self._page.start()
             started.callback(self._page.stop)
             log.info("status page", extra={"host": host, "port": port})
+        self._listening_since = datetime.now(UTC)
         address = self._scp.start()
         started.callback(self._scp.stop)
         notify("READY=1")
@@ -148,11 +150,16 @@ class Node:
 
     def _may_settle(self, series: Series) -> bool:
         """Whether the association has ended and the grace is over, or the series has been quiet for long."""
-        grace_over = _silence_s(series) >= self._config.node.settle.grace_s
+        grace_over = self._silence_s(series) >= self._config.node.settle.grace_s
         return self._is_quiet(series) or (grace_over and not self._scp.sendings.is_open(series.series_instance_uid))
 
     def _is_quiet(self, series: Series) -> bool:
-        return _silence_s(series) >= self._config.node.settle.quiet_s
+        return self._silence_s(series) >= self._config.node.settle.quiet_s
+
+    def _silence_s(self, series: Series) -> float:
+        """Seconds without a new instance; while the node was down, nobody could send one."""
+        since = max(series.last_received_at, self._listening_since)
+        return (datetime.now(UTC) - since).total_seconds()
 
     def _settle_series(self, series: Series) -> None:
         instances = self.ledger.series.instances(series.id)
@@ -205,7 +212,3 @@ class Node:
         # Looked up only now: what an earlier fetch has brought in the meantime is not asked for again.
         held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
         self._retriever.fetch(patient_id, roles, held)
-
-
-def _silence_s(series: Series) -> float:
-    return (datetime.now(UTC) - series.last_received_at).total_seconds()

@@ -69,7 +69,9 @@ def measured(rounds: int, slices: int = SLICES, phases: Mapping[str, Callable[[K
         for phase, moment in phases.items():
             tally = _tally(node, peer, rounds, slices, moment)
             print(f"{phase:<15}{tally.rounds:>8}{tally.acknowledged:>14}{len(tally.faults):>8}", flush=True)  # noqa: T201
-            faults += [f"{phase}: {fault}" for fault in tally.faults]
+            for fault in tally.faults:
+                print(f"    {fault}", flush=True)  # noqa: T201
+            faults += tally.faults
     return faults
 
 
@@ -92,10 +94,7 @@ def main() -> int:
     parser.add_argument("--phase", choices=sorted(PHASES), action="append", help="only this one; may be repeated")
     options = parser.parse_args()
     phases = {name: PHASES[name] for name in options.phase or PHASES}
-    faults = measured(options.rounds, options.slices, phases)
-    for fault in faults:
-        print(fault)  # noqa: T201
-    return 1 if faults else 0
+    return 1 if measured(options.rounds, options.slices, phases) else 0
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ class NodeProcess:
             "state_dir": str(self.state_dir),
             "web": None,
             "min_free_gib": 0,
-            "settle": {"grace_s": 0.1, "quiet_s": 1.0},
+            "settle": {"grace_s": 0.1, "quiet_s": 2.0},
             "delivery": {"first_wait_s": 0.2, "max_wait_s": 1.0},
             **self.settings,
         }
