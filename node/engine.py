@@ -40,6 +40,15 @@ _DASK_SETTINGS = {
     "distributed.admin.tick.limit": "1h",
 }
 
+WORKER_MEMORY = {
+    # Dask's own settings give every freed block back to the system, and a network pays for new pages with each layer:
+    # with these it takes half of the time or less.
+    "MALLOC_TRIM_THRESHOLD_": 2**30,
+    "MALLOC_MMAP_THRESHOLD_": 2**30,
+    "MALLOC_TOP_PAD_": 2**26,
+}
+"""Environment of a worker process (mallopt(3)), bytes."""
+
 log = logging.getLogger(__name__)
 
 
@@ -85,7 +94,9 @@ class Engine:
         OSError
             If the cluster of the configuration does not answer.
         """
-        with dask.config.set(_DASK_SETTINGS):
+        threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
+        environment = {**WORKER_MEMORY, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        with dask.config.set({**_DASK_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}):
             if self._settings.engine == "local":
                 self._cluster = LocalCluster(
                     n_workers=self._settings.workers,

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from node.engine import _DASK_SETTINGS
+from node.engine import _DASK_SETTINGS, WORKER_MEMORY
 from node.notify import notify, watchdog_interval_s
 
 UNITS = Path(__file__).parents[2] / "systemd"
@@ -236,3 +236,8 @@ def test_the_watchdog_is_fed_twice_in_its_time(monkeypatch: pytest.MonkeyPatch) 
     assert watchdog_interval_s() == 30.0
     monkeypatch.delenv("WATCHDOG_USEC")
     assert watchdog_interval_s() is None
+
+
+def test_worker_unit_gives_its_processes_the_memory_settings_of_the_engine() -> None:
+    environment = unit_environment("rtnode-worker@.service")
+    assert {name: int(environment[name]) for name in WORKER_MEMORY} == WORKER_MEMORY
