@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 from torch import nn
 
 from models.cyclegan import Architecture
@@ -15,7 +17,8 @@ from models.training.pairs import SimulatedPair, simulated_pair
 from models.training.volumes import TrainingVolume, of_split
 from models.weights import Card, Limits, TrainingDomain, save, write_card
 
-_FLAG_PERCENTILE, _HOLD_PERCENTILE = 95.0, 99.5
+_FLAG_PERCENTILE = 95.0
+_HELD_BEYOND, _CONFIDENCE = 0.995, 0.95
 _NOISE_REALISATIONS = 2
 _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 """Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
@@ -38,7 +41,9 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 
 ## Stability limits
 
-The {flag:g}th and {hold:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
+Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
+Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the largest
+value seen.
 """
 
 
@@ -131,7 +136,10 @@ def training_domain(pairs: Sequence[SimulatedPair]) -> TrainingDomain:
 def measured_limits(
     model: EnhancementModel, volumes: Sequence[TrainingVolume], noise_sd_hu: tuple[float, float], seed: int
 ) -> dict[str, Limits]:
-    """95th and 99.5th percentile of every measure over the volumes and noise realisations; empty without volumes.
+    """Limits of every measure over the volumes and noise realisations; empty without volumes.
+
+    Flagged is what lies above the 95th percentile of the cases; held, what lies above a bound that holds 99.5 % of all
+    patients with a confidence of 95 %, if the measure is normally distributed over patients.
 
     Without a limit the gate holds every result, as nobody knows what is normal.
     """
@@ -142,7 +150,8 @@ def measured_limits(
         for volume in volumes
         for realisation in range(_NOISE_REALISATIONS)
     ]
-    limits = {name: _limits([case[name] for case in cases]) for name in cases[0]}
+    by_patient = {name: np.reshape([case[name] for case in cases], (len(volumes), -1)) for name in cases[0]}
+    limits = {name: _limits(values) for name, values in by_patient.items()}
     return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
 
 
@@ -155,9 +164,27 @@ def _measures(model: EnhancementModel, pair: SimulatedPair) -> Mapping[str, floa
     }
 
 
-def _limits(values: Sequence[float]) -> Limits:
-    flag, hold = (float(np.percentile(values, q)) for q in (_FLAG_PERCENTILE, _HOLD_PERCENTILE))
+def _limits(values: NDArray[np.float64]) -> Limits:
+    """Of one measure, shape (patients, realisations)."""
+    flag = float(np.percentile(values, _FLAG_PERCENTILE))
+    hold = max(tolerance_bound(values.max(axis=1)), float(values.max()))
     return Limits(flag_above=_rounded_up(flag), hold_above=_rounded_up(hold))
+
+
+def tolerance_bound(values: NDArray[np.float64], part: float = _HELD_BEYOND, confidence: float = _CONFIDENCE) -> float:
+    """The one-sided upper tolerance bound of a normal sample: above `part` of all cases, with this confidence.
+
+    A percentile of a dozen patients is the largest that was seen, and every twelfth new patient would pass it.
+
+    References
+    ----------
+    NIST/SEMATECH e-Handbook of Statistical Methods, 7.2.6.3: k from the non-central t distribution
+    """
+    n = len(values)
+    if n < 2:
+        return float(values.max())
+    k = stats.nct.ppf(confidence, n - 1, stats.norm.ppf(part) * np.sqrt(n)) / np.sqrt(n)
+    return float(values.mean() + k * values.std(ddof=1))
 
 
 def _rounded_up(value: float) -> float:
@@ -179,7 +206,8 @@ def _text(card: Card, settings: _Settings, validation: int) -> str:
         "crop": settings.crop_pixels,
         "seed": settings.seed,
         "flag": _FLAG_PERCENTILE,
-        "hold": _HOLD_PERCENTILE,
+        "held": 100 * _HELD_BEYOND,
+        "confidence": 100 * _CONFIDENCE,
         "validation": validation,
         "cases": validation * _NOISE_REALISATIONS,
     }
