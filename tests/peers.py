@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -243,7 +244,7 @@ def postgresql_server() -> Iterator[str]:
         wait_until((folder / ".s.PGSQL.5432").exists, what="PostgreSQL listens")
         yield f"postgresql+psycopg://rtnode@/{{}}?host={folder}"
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # at once, whoever is still connected
         server.wait(timeout=30)
         shutil.rmtree(folder)
 

@@ -5,7 +5,8 @@ Who changes or removes an event breaks the chain from there on; `verified` finds
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -71,15 +72,18 @@ class EventLedger:
     def first_broken(self) -> int | None:
         """Id of the first event whose content or place in the chain is not what was written; None if all hold."""
         previous = FIRST_HASH
-        for event in self._all():
-            if event.previous_hash != previous or event.hash != _hash_of(event):
-                return event.id
-            previous = event.hash
+        with closing(self._all()) as events:
+            for event in events:
+                if event.previous_hash != previous or event.hash != _hash_of(event):
+                    return event.id
+                previous = event.hash
         return None
 
-    def _all(self) -> Iterator[Event]:
-        with self._database.read() as session:
-            yield from session.scalars(select(Event).order_by(Event.id).execution_options(yield_per=1000))
+    def _all(self) -> Generator[Event, None, None]:
+        """Read piece by piece; the cursor of the database is open until the generator is closed."""
+        query = select(Event).order_by(Event.id).execution_options(yield_per=1000)
+        with self._database.read() as session, closing(session.scalars(query)) as events:
+            yield from events
 
 
 def _hash_of(event: Event) -> str:
