@@ -13,6 +13,8 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
+from node.headers import READ_ERRORS
+
 UNKNOWN_ROLE = "unknown"
 """The role of a series that no rule knows; no pipeline starts on it."""
 
@@ -129,7 +131,11 @@ def _tag_of(keyword: str) -> BaseTag:
 
 
 def _values(header: Dataset, keyword: str) -> list[str]:
-    element = header.get(_tag_of(keyword))
+    try:
+        element = header.get(_tag_of(keyword))
+    except READ_ERRORS:
+        # What can not be decoded has no value; it must not keep its series from being judged.
+        return []
     if element is None or element.value is None:
         return []
     value = element.value

@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom import Dataset, uid
 from pydicom.tag import BaseTag, Tag
 
-from node.headers import UnreadableInstance, read_header, text_of
+from node.headers import READ_ERRORS, UnreadableInstance, read_header, text_of
 from node.ledger.schema import LinkKind, SeriesState
 from node.ledger.series import Settlement
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
@@ -63,6 +63,10 @@ _LINKS = {
     "SeriesInstanceUID": LinkKind.SERIES,
     "ReferencedSOPInstanceUID": LinkKind.INSTANCE,
 }
+_REPEATING = ("ROIContourSequence", "PerFrameFunctionalGroupsSequence")
+"""Sequences that name the same images again and again."""
+MAXIMUM_UID_CHARACTERS = 64
+"""A longer text points to nothing that the node could hold (PS3.5 9.1)."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,15 @@ class Assessment:
 def assess(paths: Sequence[Path], rules: Sequence[RoleRule]) -> Assessment:
     """Read the headers of a series' instances and say what the series is, if nothing more comes."""
     try:
-        headers = [_header(path, rules) for path in paths]
+        return _assessment([_header(path, rules) for path in paths], rules)
     except UnreadableInstance as error:
-        return Assessment(Settlement(SeriesState.REJECTED, UNKNOWN_ROLE, str(error), frozenset()))
+        reason = str(error)
+    except READ_ERRORS:
+        reason = "A header holds what can not be evaluated"
+    return Assessment(Settlement(SeriesState.REJECTED, UNKNOWN_ROLE, reason, frozenset()))
+
+
+def _assessment(headers: Sequence[Dataset], rules: Sequence[RoleRule]) -> Assessment:
     role = role_of(headers[0], rules)
     links = frozenset(link for header in headers for link in links_of(header))
     announced = max(map(_announced_images, headers))
@@ -125,12 +135,22 @@ def links_of(header: Dataset) -> set[tuple[LinkKind, str]]:
 def _walk(dataset: Dataset) -> Iterable[tuple[LinkKind, str]]:
     for keyword, kind in _LINKS.items():
         value = text_of(dataset, keyword)
-        if value:
+        if 0 < len(value) <= MAXIMUM_UID_CHARACTERS:
             yield kind, value
-    for element in dataset:
-        if element.VR == "SQ" and element.keyword not in ("ROIContourSequence", "PerFrameFunctionalGroupsSequence"):
-            for item in element.value:
-                yield from _walk(item)
+    for items in _sequences(dataset):
+        for item in items:
+            yield from _walk(item)
+
+
+def _sequences(dataset: Dataset) -> Iterable[Iterable[Dataset]]:
+    """The items of each sequence; an element that can not be decoded hides no other."""
+    for tag in dataset.keys():
+        try:
+            element = dataset[tag]
+        except READ_ERRORS:
+            continue
+        if element.VR == "SQ" and element.keyword not in _REPEATING:
+            yield element.value
 
 
 def _header(path: Path, rules: Sequence[RoleRule]) -> Dataset:
@@ -171,7 +191,7 @@ def _mixed(headers: Sequence[Dataset]) -> str | None:
 
 def _announced_images(header: Dataset) -> int:
     texts = (text_of(header, "NumberOfSeriesRelatedInstances"), text_of(header, "ImagesInAcquisition"))
-    return next((int(text) for text in texts if text.isdigit()), 0)
+    return next((int(text) for text in texts if text.isdecimal()), 0)
 
 
 def _is_slice(header: Dataset) -> bool:
