@@ -25,6 +25,8 @@ OVERTIME_S = 30.0
 """How long the node waits, after the time limit, for the worker to end itself."""
 CONNECT_TIMEOUT_S = 30
 RECONNECT_TIMEOUT_S = 3
+WITHOUT_WORKERS_S = 30.0
+"""How long the workers of this machine may be away together; a new process takes a few seconds."""
 RECONNECT_EVERY_S = 15.0
 """A cluster that is away is looked for briefly and seldom: the node's other work goes on in between."""
 _DASK_SETTINGS = {
@@ -85,6 +87,7 @@ class Engine:
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._reconnect_at_s = 0.0
+        self._workers_seen_s = 0.0
 
     def start(self) -> None:
         """Start the workers, or connect to those that run already.
@@ -108,6 +111,7 @@ class Engine:
                     silence_logs=logging.ERROR,
                 )
             self._connect(CONNECT_TIMEOUT_S)
+        self._workers_seen_s = time.monotonic()
 
     def stop(self) -> None:
         """End the workers of this machine; what they were doing is queued again at the next start."""
@@ -121,6 +125,10 @@ class Engine:
         if self._client is None or self._client.status != "running":
             return 0
         threads: Mapping[str, int] = self._client.nthreads()
+        if threads or self._cluster is None:
+            self._workers_seen_s = time.monotonic()
+        elif time.monotonic() - self._workers_seen_s > WITHOUT_WORKERS_S:
+            self._start_again()
         return max(0, sum(threads.values()) - len(self._running))
 
     def submit(self, job: Job, order: JobOrder) -> None:
@@ -138,6 +146,12 @@ class Engine:
         )
         self._running[job.id] = _Running(job, order, future, limits, time.monotonic())
         future.add_done_callback(lambda _: self._wake())
+
+    def _start_again(self) -> None:
+        """Dask gives a worker up whose new process did not start once, or died before its nanny knew that it ran."""
+        log.error("no worker is left: all are started again")
+        self.stop()
+        self.start()
 
     def has(self, job_id: int) -> bool:
         """Whether the job is running."""
@@ -164,25 +178,21 @@ class Engine:
             return self._overtime(running)
         return None
 
-    def _overtime(self, running: _Running) -> Ended:
+    def _overtime(self, running: _Running) -> Ended | None:
         """Not even the worker's own watchdog has ended the job: the worker is stopped, or there never was one."""
         assert self._client is not None
         processing = self._client.processing()
         workers = [address for address, keys in processing.items() if running.future.key in keys]
+        if workers and self._cluster:
+            # The job ends with its worker, as soon as the scheduler has noticed; no other job is given to it before.
+            _kill(self._cluster, workers)
+            return None
         running.future.cancel(force=True)
         if not workers:
             offered = running.limits.resources or "none"
             reason = f"no worker took it within its time limit; the resources that it asks for: {offered}"
             return Ended(running.job, running.order.output_dir, reason=reason)
-        self._kill(workers)
         return Ended(running.job, running.order.output_dir, reason=_time_is_over(running.limits), worker_died=True)
-
-    def _kill(self, workers: Sequence[str]) -> None:
-        """End stopped workers of this machine, for a new one; those of other machines Dask misses after a while."""
-        nannies = self._cluster.workers.values() if self._cluster else ()
-        for nanny in nannies:
-            if nanny.worker_address in workers and nanny.pid:
-                os.kill(nanny.pid, signal.SIGKILL)
 
     def _worker_memory(self) -> int:
         """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""
@@ -205,6 +215,13 @@ class Engine:
             self._client.close(timeout=1)
             self._client = None
         self._connect(RECONNECT_TIMEOUT_S)
+
+
+def _kill(cluster: LocalCluster, workers: Sequence[str]) -> None:
+    """End workers of this machine; their nannies start new ones."""
+    for nanny in cluster.workers.values():
+        if nanny.worker_address in workers and nanny.pid:
+            os.kill(nanny.pid, signal.SIGKILL)
 
 
 def _finished(running: _Running) -> Ended:
