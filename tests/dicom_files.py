@@ -30,7 +30,7 @@ SECRET_NAME, SECRET_ID = "SECRET^NAME", "SECRETID"
 
 def ct_series(slices: int = 3, **changes: Any) -> list[Dataset]:
     """A whole CT series; `changes` go into every slice, None removes an element."""
-    return new_ct_series(slices, 32, **changes)
+    return new_ct_series(slices, 32, changes.pop("PatientID", "MADE-1"), **changes)
 
 
 def instance(sop_class_uid: str, modality: str = "OT", **changes: Any) -> Dataset:

@@ -155,7 +155,7 @@ def test_sequences_nested_without_end_are_not_followed(tmp_path: Path) -> None:
         nested = b"\x08\x00\x10\x11SQ\0\0" + len(item).to_bytes(4, "little") + item
     image = ct_series(1)[0]
     settlement = assess(write([encoded(rt_plan(image)) + nested], tmp_path), RULES).settlement
-    assert (settlement.state, settlement.links) == (WHOLE, {(LinkKind.INSTANCE, image.SOPInstanceUID)})
+    assert (settlement.state, settlement.links) == (WHOLE, frozenset({(LinkKind.INSTANCE, str(image.SOPInstanceUID))}))
 
 
 SMALL = [encoded(one) for one in (ct_series(1)[0], structure_set(ct_series(2)), rt_dose(ct_series(1)[0]))]
