@@ -100,15 +100,22 @@ class NodeProcess:
         finally:
             ledger.close()
 
+    def command(self, *arguments: str) -> str:
+        """What `rtnode` prints when it is called beside the node; AssertionError when it fails."""
+        command = [sys.executable, "-m", "node", *arguments, "--config", str(self.folder)]
+        run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
     def jobs(self) -> list[Job]:
         """The jobs, the oldest first."""
         with self.ledger() as ledger:
             return ledger.jobs.all()[::-1]
 
-    def wait_until_idle(self) -> None:
+    def wait_until_idle(self, deadline_s: float = 60.0) -> None:
         """Until no job and no delivery is under way."""
         with self.ledger() as ledger:
-            wait_until(lambda: not UNDER_WAY & {*ledger.jobs.counts(), *ledger.deliveries.counts()})
+            wait_until(lambda: not UNDER_WAY & {*ledger.jobs.counts(), *ledger.deliveries.counts()}, deadline_s)
 
     def lost(self, acknowledged: Mapping[str, Dataset]) -> list[str]:
         """The acknowledged instances, by SOP Instance UID, that are not in ledger and storage as they were sent."""
