@@ -8,7 +8,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from node.errors import LedgerError, StorageFull
@@ -23,6 +25,9 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 DUPLICATE_SOP_INSTANCE = 0x0111
+
+_NO_CONTENT = (0x7FE00010, 0xFFFCFFFC)
+"""Pixel Data, which is compared decoded, and Data Set Trailing Padding (PS3.10 7.2)."""
 
 log = logging.getLogger(__name__)
 
@@ -107,19 +112,38 @@ def same_content(first: Path, second: Path) -> bool:
     """Whether two files hold the same data set, if encoded in another way (transfer syntax, order, padding)."""
     try:
         one, other = dcmread(first), dcmread(second)
-        if _without_pixels(one) != _without_pixels(other):
+        if _encoded_without_pixels(one) != _encoded_without_pixels(other):
             return False
-        if "PixelData" not in one and "PixelData" not in other:
+        if one.get("PixelData") == other.get("PixelData") and _syntax(one) == _syntax(other):
             return True
         return bool((one.pixel_array == other.pixel_array).all())
     except READ_ERRORS:
         return False
 
 
-def _without_pixels(dataset: Dataset) -> Dataset:
+def _syntax(dataset: Dataset) -> UID | None:
+    return dataset.file_meta.TransferSyntaxUID if "PixelData" in dataset else None
+
+
+def _encoded_without_pixels(dataset: Dataset) -> bytes:
+    """All but pixels, group lengths and padding in one encoding, in which VR and the length of sequences do not count.
+
+    A private element is UN to whoever reads it from Implicit VR without a dictionary of it (PS3.5 6.2.2).
+    """
     kept = Dataset()
-    kept.update({tag: dataset[tag] for tag in dataset.keys() if tag.element != 0 and tag != 0x7FE00010})
-    return kept
+    kept.update({tag: dataset[tag] for tag in dataset.keys() if tag.element != 0 and tag not in _NO_CONTENT})
+    kept.walk(_with_defined_length)
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = True, True
+    write_dataset(buffer, kept)
+    return buffer.getvalue()
+
+
+def _with_defined_length(_: Dataset, element: DataElement) -> None:
+    if element.VR == "SQ":
+        element.is_undefined_length = False
+        for item in element.value:
+            item.is_undefined_length_sequence_item = False
 
 
 def _identity(header: Dataset) -> Identity:

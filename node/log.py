@@ -16,6 +16,8 @@ QUIET = {
     "pydicom": logging.CRITICAL,
     "pynetdicom": logging.CRITICAL,
     "distributed": logging.ERROR,
+    # Writes the message of every exception that a job has raised.
+    "distributed.worker": logging.CRITICAL,
     "apscheduler": logging.ERROR,
     "alembic": logging.WARNING,
 }
@@ -41,6 +43,11 @@ def start_log(level: str = "INFO", as_json: bool | None = None) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    hush_libraries()
+
+
+def hush_libraries() -> None:
+    """Keep libraries from writing a patient's data; in every process of the node, whoever writes its log."""
     for name, lowest in QUIET.items():
         logging.getLogger(name).setLevel(lowest)
     # A reader's warning quotes the value it warns about.

@@ -12,6 +12,7 @@ import psutil
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from node.log import hush_libraries
 from pipelines.execution import JobOrder, execute, load_pipeline
 
 DEATH_NOTE = "death.txt"
@@ -51,6 +52,7 @@ class WarmUp(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Called by the worker."""
+        hush_libraries()
         for name, class_path, settings in self._pipelines:
             load_pipeline(name, class_path, settings)
 

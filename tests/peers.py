@@ -241,7 +241,8 @@ def postgresql_server() -> Iterator[str]:
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **as_user)
     try:
-        wait_until((folder / ".s.PGSQL.5432").exists, what="PostgreSQL listens")
+        ready = [programs / "pg_isready", "-q", "-h", folder]
+        wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, what="PostgreSQL takes connections")
         yield f"postgresql+psycopg://rtnode@/{{}}?host={folder}"
     finally:
         server.send_signal(signal.SIGINT)  # at once, whoever is still connected

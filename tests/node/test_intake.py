@@ -16,6 +16,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGExtended12Bit,
     JPEGLSLossless,
     MRImageStorage,
     RLELossless,
@@ -69,6 +70,7 @@ def ct() -> Dataset:
     return ct_series(1)[0]
 
 
+@pytest.mark.req("NODE-01")
 def test_success_means_a_file_under_its_final_name_and_a_row(receiver: Receiver, ct: Dataset) -> None:
     file = encoded(ct)
     assert receiver.accept(file, ct) == SUCCESS
@@ -78,6 +80,7 @@ def test_success_means_a_file_under_its_final_name_and_a_row(receiver: Receiver,
     assert receiver.files("incoming") == []
 
 
+@pytest.mark.req("NODE-02")
 def test_the_same_instance_again_is_a_success_and_stored_once(receiver: Receiver, ct: Dataset) -> None:
     assert [receiver.accept(encoded(ct), ct) for _ in range(3)] == [SUCCESS] * 3
     assert (len(receiver.rows(ct)), len(receiver.files("instances")), receiver.files("incoming")) == (1, 1, [])
@@ -97,9 +100,25 @@ def test_another_encoding_is_the_same_content(receiver: Receiver, ct: Dataset, s
     assert receiver.files("conflicts") == []
 
 
+def test_private_elements_and_sequences_of_unknown_length_are_the_same_content(receiver: Receiver) -> None:
+    one = structure_set(ct_series(2))
+    one.private_block(0x0011, "MADE UP", create=True).add_new(1, "LO", "text")
+    other = with_elements(one, DataSetTrailingPadding=bytes(8))
+    other["ReferencedFrameOfReferenceSequence"].is_undefined_length = True
+    assert receiver.accept(encoded(one), one) == SUCCESS
+    assert receiver.accept(encoded(other, ImplicitVRLittleEndian), one) == SUCCESS
+
+
+def test_fragments_that_can_not_be_decoded_are_compared_as_they_are(receiver: Receiver, ct: Dataset) -> None:
+    first = encoded(ct, JPEGLSLossless, TransferSyntaxUID=JPEGExtended12Bit)
+    again = b"\1" * 128 + first[128:]
+    assert [receiver.accept(first, ct), receiver.accept(again, ct)] == [SUCCESS, SUCCESS]
+
+
 @pytest.mark.parametrize(
     "changes", [{"PatientName": "Other^Name"}, {"PixelData": b"\1\0" * 32 * 32}, {"SeriesInstanceUID": "1.2.3"}]
 )
+@pytest.mark.req("NODE-02")
 def test_another_content_is_kept_aside_and_the_first_stays(
     receiver: Receiver, ct: Dataset, changes: dict[str, object]
 ) -> None:
@@ -255,6 +274,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Receiver:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
+@pytest.mark.req("NODE-09")
 def test_whatever_comes_gets_an_answer_and_leaves_nothing_half_stored(
     fuzzed: Receiver, sent: tuple[bytes, Dataset]
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_known_instance_changes_nothing(ledger: Ledger) -> None:
     assert happened(ledger, "instance/1.2.1") == [What.INSTANCE_RECEIVED]
 
 
+@pytest.mark.req("NODE-01")
 def test_the_file_is_in_place_before_the_row_is_seen(ledger: Ledger) -> None:
     seen: list[list[Series]] = []
     ledger.series.receive(arrival(), "instances/1.dcm", lambda: seen.append(ledger.series.receiving()))
@@ -112,6 +113,7 @@ def test_the_same_inputs_make_one_job(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET who = 'nobody'", "DELETE FROM events"])
+@pytest.mark.req("NODE-12")
 def test_events_can_be_neither_changed_nor_removed(ledger_url: str, ledger: Ledger, statement: str) -> None:
     received(ledger, arrival())
     database = Database(ledger_url)
@@ -131,6 +133,7 @@ def test_events_can_be_neither_changed_nor_removed(ledger_url: str, ledger: Ledg
         ("DELETE FROM events WHERE id = 1", 2),
     ],
 )
+@pytest.mark.req("NODE-12")
 def test_what_is_forged_around_the_triggers_is_found(
     ledger_url: str, ledger: Ledger, statement: str, broken: int
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_dose_is_linked_over_its_plan_and_the_plans_structure_set(ct: list[Dat
 
 
 @pytest.mark.parametrize("patient_id", ["OTHER", "", "made-1"])
+@pytest.mark.req("NODE-04")
 def test_another_patient_with_the_same_frame_of_reference_is_never_linked(
     ct: list[Dataset], cbct: KnownSeries, patient_id: str
 ) -> None:
@@ -223,6 +224,7 @@ def send(node: RunningNode, series: list[Dataset], folder: Path) -> None:
 WAITS = "waits for planning_ct tied to it by Frame of Reference or reference (0 of 1 there)"
 
 
+@pytest.mark.req("NODE-04")
 def test_a_job_waits_with_the_reason_and_is_queued_when_the_missing_series_comes(
     linking_node: RunningNode, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_a_job_waits_with_the_reason_and_is_queued_when_the_missing_series_comes
     assert given == [("cbct", cbct[0].SeriesInstanceUID), ("planning_ct", planning_ct[0].SeriesInstanceUID)]
 
 
+@pytest.mark.req("NODE-11")
 def test_the_same_inputs_start_one_job_however_often_they_are_sent(linking_node: RunningNode, tmp_path: Path) -> None:
     cbct, planning_ct = pair("ONCE")
     for series in (planning_ct, cbct, planning_ct, cbct):

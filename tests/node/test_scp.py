@@ -115,6 +115,7 @@ def test_anyone_may_store_where_the_site_says_so(scheduler: str, tmp_path: Path,
     ids=["slash", "70 characters", "empty", "other instance", "other class", "truncated", "truncated RLE", "garbage",
          "zeros"],
 )  # fmt: skip
+@pytest.mark.req("NODE-09")
 def test_what_is_broken_is_refused_and_the_next_study_passes(
     node: RunningNode, ct: Dataset, tmp_path: Path, broken: Callable[[Dataset], bytes], status: int
 ) -> None:
@@ -128,6 +129,7 @@ def test_an_empty_data_set_is_refused_and_the_next_study_passes(node: RunningNod
     assert send_encoded([EMPTY, encoded(ct)], tmp_path, node.address) == [0xC000, 0x0000]
 
 
+@pytest.mark.req("NODE-02")
 def test_another_content_under_the_same_uid_is_a_duplicate(node: RunningNode, ct: Dataset, tmp_path: Path) -> None:
     other = with_elements(ct, PatientName="Other^Name")
     assert send_encoded([encoded(ct), encoded(other), encoded(ct)], tmp_path, node.address) == [0, 0x0111, 0]

@@ -187,6 +187,7 @@ def patient_node(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> An
         yield one
 
 
+@pytest.mark.req("NODE-03")
 def test_a_whole_series_settles_without_waiting_for_quiet(patient_node: RunningNode, tmp_path: Path) -> None:
     series = ct_series(5)
     send(patient_node, [series[index] for index in (3, 0, 4, 1, 2)], tmp_path)
@@ -229,6 +230,7 @@ def test_an_aborted_association_waits_for_the_rest(patient_node: RunningNode, tm
     assert patient_node.series(aborted[0]).state == SeriesState.RECEIVING
 
 
+@pytest.mark.req("NODE-03")
 def test_what_stays_incomplete_is_said_to_be_after_the_quiet_time(node: RunningNode, tmp_path: Path) -> None:
     series = ct_series(6)
     send(node, series[:2] + series[3:], tmp_path)
@@ -244,6 +246,7 @@ def test_an_aborted_series_that_is_whole_settles_after_the_quiet_time(node: Runn
     assert (settled.settled_at - settled.last_received_at).total_seconds() >= 1.0  # type: ignore[operator]
 
 
+@pytest.mark.req("NODE-03")
 def test_a_late_instance_opens_the_series_again(node: RunningNode, tmp_path: Path) -> None:
     series = ct_series(6)
     send(node, series[:5], tmp_path)

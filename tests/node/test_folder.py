@@ -1,0 +1,103 @@
+"""A folder of files, judged and linked as the node would do it; the commands `simulate` and `run`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydicom import Dataset, dcmread
+
+from node.config import load_config
+from node.errors import NodeError
+from node.folder import plans, series_of
+from tests.dicom_files import ct_series, encoded, structure_set, write
+from tests.peers import config_folder
+
+REPOSITORY = Path(__file__).parents[2]
+NEEDY = {"class": "tests.trials:CopyWithPlan", "when": {"role": "cbct"}, "send_to": ["CONSOLE"]}
+COPY = {"class": "pipelines.copy_series:CopySeries", "when": {"role": "cbct"}}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return config_folder(tmp_path, pipelines={"needy": NEEDY, "copy": COPY})
+
+
+@pytest.fixture
+def cbct() -> list[Dataset]:
+    return ct_series(4, SeriesDescription="CBCT", RescaleType="HU")
+
+
+def rtnode(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "node", *map(str, arguments)]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_every_series_of_the_folder_gets_its_role_and_state(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:
+    gap = ct_series(5)
+    write([*cbct, *gap[:2], *gap[3:], structure_set(gap)], tmp_path / "files" / "deep")
+    found = {
+        one.known.role: (one.known.state, len(one.paths))
+        for one in series_of(tmp_path / "files", load_config(config).roles)
+    }
+    assert found == {"cbct": ("settled", 4), "planning_ct": ("incomplete", 4), "structure_set": ("settled", 1)}
+
+
+def test_a_file_twice_counts_once_and_what_is_no_dicom_is_passed_over(cbct: list[Dataset], tmp_path: Path) -> None:
+    write([*cbct, *cbct[:2], b"no DICOM", encoded(cbct[0])[:200]], tmp_path)
+    [series] = series_of(tmp_path, [])
+    assert len(series.paths) == 4
+
+
+@pytest.mark.parametrize(("name", "complaint"), [("none", "is no folder"), (".", "has no DICOM file")])
+def test_a_folder_without_images_is_named(tmp_path: Path, name: str, complaint: str) -> None:
+    with pytest.raises(NodeError, match=complaint):
+        series_of(tmp_path / name, [])
+
+
+def test_simulate_says_what_would_start_and_what_is_missing(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    frame = cbct[0].FrameOfReferenceUID
+    planning_ct = ct_series(3, FrameOfReferenceUID=frame)
+    write([*cbct, *planning_ct], files)
+    said = json.loads(rtnode("simulate", files, "--config", config, "--json").stdout)
+    jobs: dict[str, dict[str, Any]] = {job["pipeline"]: job for job in said["jobs"]}
+    assert [one["role"] for one in jobs["needy"]["inputs"]] == ["cbct", "planning_ct"]
+    assert jobs["needy"]["missing"] == ["structure_set tied to it by Frame of Reference or reference (0 of 1 there)"]
+    assert (jobs["copy"]["missing"], jobs["needy"]["send_to"]) == ([], ["CONSOLE"])
+    assert not (tmp_path / "state").exists()
+
+
+def test_simulate_and_the_plans_agree(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:
+    write([*cbct, structure_set(cbct)], tmp_path / "files")
+    settings = load_config(config)
+    found = plans(settings, settings.loaded_pipelines(), series_of(tmp_path / "files", settings.roles))
+    said = json.loads(rtnode("simulate", tmp_path / "files", "--config", config, "--json").stdout)
+    assert [job["missing"] for job in said["jobs"]] == [list(plan.route.missing) for plan in found]
+
+
+def test_run_writes_the_result_of_one_pipeline(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:
+    write(cbct, tmp_path / "files")
+    ended = rtnode("run", "copy", tmp_path / "files", "--output", tmp_path / "out", "--config", config)
+    assert ended.returncode == 0, ended.stderr
+    made = [dcmread(path) for path in (tmp_path / "out").rglob("*.dcm")]
+    assert {(one.FrameOfReferenceUID, one.SeriesDescription) for one in made if one.Modality == "CT"} == {
+        (cbct[0].FrameOfReferenceUID, "Copy NOT FOR TREATMENT")
+    }
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "complaint"),
+    [
+        ("needy", "rtnode: needy waits for planning_ct tied to it by Frame of Reference or reference (0 of 1 there)"),
+        ("nobody", "there is no pipeline nobody; known are copy, needy"),
+    ],
+)
+def test_run_says_why_it_can_not(
+    config: Path, cbct: list[Dataset], tmp_path: Path, pipeline: str, complaint: str
+) -> None:
+    write(cbct, tmp_path / "files")
+    ended = rtnode("run", pipeline, tmp_path / "files", "--output", tmp_path / "out", "--config", config)
+    assert (ended.returncode in (1, 78), complaint in ended.stderr) == (True, True), ended.stderr
