@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.ct import new_ct_series
 from tests.pacs import Pacs, pacs, send
@@ -20,7 +21,7 @@ from tests.waiting import wait_until
 def latencies_s(studies: int, slices: int, matrix: int) -> list[float]:
     """One latency for each study, sent one after the other to one node."""
     with tempfile.TemporaryDirectory() as folder, pacs() as peer:
-        settings = {"settle": {}}
+        settings: dict[str, Any] = {"settle": {}}
         pipelines = {"copy": copying("PACS")}
         with node_process(Path(folder) / "node", {"PACS": peer.peer()}, pipelines, settings=settings) as node:
             return [_latency_s(node, peer, slices, matrix) for _ in range(studies)]

@@ -203,7 +203,7 @@ def test_workers_that_are_all_gone_are_started_again(tmp_path: Path, monkeypatch
     with running_node(config(tmp_path)) as node:
         cluster = node.node._engine._cluster
         assert cluster is not None
-        cluster.scale(0)
+        cluster.scale(0)  # type: ignore[no-untyped-call]
         assert wait_for_end(node, sent(node, "none")).state == JobState.FINISHED
 
 

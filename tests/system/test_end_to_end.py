@@ -1,21 +1,26 @@
 """The whole way with programs that nobody here wrote: storescu, the node, Orthanc and storescp, judged by dciodvfy."""
 
-from collections.abc import Iterator
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pydicom import Dataset, dcmread
 
+from node.config import load_config
 from node.ledger.schema import DeliveryState
 from pipelines.phantom_study import Kind, PhantomSize, write_phantom
 from tests.dcmtk import Server, storescp
 from tests.orthanc import Orthanc, orthanc
 from tests.peers import storescu
 from tests.pipelines.conftest import dciodvfy_errors
-from tests.system.node_process import NodeProcess, copying, node_process
+from tests.system.node_process import REPOSITORY, NodeProcess, copying, node_process
 from tests.waiting import wait_until
 
 GEOMETRY = (
@@ -74,17 +79,24 @@ def test_orthanc_commits_to_what_it_has_taken(ward: Ward) -> None:
     assert deliveries == {"ORTHANC": DeliveryState.COMMITTED, "TPS": DeliveryState.DELIVERED}
 
 
-def assert_copies(arrived: list[Dataset], sources: list[Dataset]) -> None:
+def assert_copies(arrived: Sequence[Dataset], sources: Sequence[Dataset]) -> None:
     """One derived image for each source, at its place, with its HU."""
-    by_uid = {str(one.SOPInstanceUID): one for one in sources}
     assert len({one.SeriesInstanceUID for one in arrived}) == 1
+    assert_same_geometry(arrived, sources)
+    by_uid = {str(one.SOPInstanceUID): one for one in sources}
+    for one in arrived:
+        np.testing.assert_array_equal(hu(one), hu(by_uid[source_uid(one)]))
+
+
+def assert_same_geometry(arrived: Sequence[Dataset], sources: Sequence[Dataset]) -> None:
+    """One derived image for each source, at its place."""
+    by_uid = {str(one.SOPInstanceUID): one for one in sources}
     assert {source_uid(one) for one in arrived} == by_uid.keys()
     for one in arrived:
         source = by_uid[source_uid(one)]
         assert {keyword: one[keyword].value for keyword in GEOMETRY} == {
             keyword: source[keyword].value for keyword in GEOMETRY
         }
-        np.testing.assert_array_equal(hu(one), hu(source))
 
 
 def source_uid(dataset: Dataset) -> str:
@@ -98,3 +110,43 @@ def hu(dataset: Dataset) -> Any:
 def errors(server: Server) -> list[str]:
     """What dciodvfy finds wrong with the files of a server."""
     return [error for path in sorted(server.folder.iterdir()) for error in dciodvfy_errors(path)]
+
+
+@pytest.fixture
+def real_neck_ct(tmp_path: Path) -> list[Path]:
+    """A real neck CT of 159 slices, with the header of an MVCT."""
+    archive = Path(os.environ.get("RTNODE_DATA", "")) / "real_ct_dicom" / "tcga_thca_neck_CT.tar.xz"
+    if not archive.is_file():
+        pytest.skip("the model takes minutes for the real CT: set RTNODE_DATA to the folder that has it")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "real", filter="data")
+    paths = [path for path in sorted((tmp_path / "real").rglob("*.dcm"))]
+    for path in paths:
+        dataset = dcmread(path)
+        dataset.Manufacturer, dataset.ManufacturerModelName = "TomoTherapy Incorporated", "Hi-Art"
+        dataset.SeriesDescription = "MVCT"
+        dataset.save_as(path)
+    return paths
+
+
+@pytest.mark.timeout(900)
+def test_a_real_neck_ct_sent_as_mvct_is_enhanced_and_comes_back(real_neck_ct: list[Path], tmp_path: Path) -> None:
+    shipped = load_config(REPOSITORY / "config")
+    pipeline = yaml.safe_load((REPOSITORY / "config" / "pipelines" / "enhance_mvct.yaml").read_text())
+    weights_sha256 = shipped.pipeline("enhance_mvct").weights_sha256()
+    roles = yaml.safe_load((REPOSITORY / "config" / "roles.yaml").read_text())
+    with orthanc({}) as archive, storescp(tmp_path / "storescp") as planning:
+        peers = {"PACS": archive.peer(may={"echo", "store"}), "TPS": planning.peer()}
+        with node_process(tmp_path / "node", peers, {"enhance_mvct": pipeline}, roles=roles) as node:
+            assert storescu(real_neck_ct, node.address).returncode == 0
+            wait_until(node.jobs, 60)
+            node.wait_until_idle(deadline_s=800)
+            shown = json.loads(node.command("show", "1", "--json"))
+            if shown["result"]["state"] == "held":
+                node.command("release", str(shown["result"]["id"]), "--by", "A. Person", "--why", "a test")
+                node.wait_until_idle()
+        arrived = planning.datasets()
+        assert_same_geometry(arrived, [dcmread(path) for path in real_neck_ct])
+        assert {one.SOPInstanceUID for one in archive.datasets()} == {one.SOPInstanceUID for one in arrived}
+        assert any(weights_sha256[0][:8] in str(one) for one in arrived[0].ContributingEquipmentSequence)
+        assert errors(planning) == []
