@@ -137,13 +137,14 @@ def _stored(hu_zyx: NDArray[np.floating]) -> tuple[NDArray[np.int16], int]:
     """Stored values and Rescale Intercept at slope 1: rounding changes no value by more than half an HU."""
     if not np.isfinite(hu_zyx).all():
         raise PipelineError("The result has values that are not finite")
-    rounded = np.rint(hu_zyx).astype(np.int64)
+    rounded = np.rint(hu_zyx)
     low, high = int(rounded.min()), int(rounded.max())
     if high - low > _INT16.max - _INT16.min:
         raise PipelineError(f"The result spans {low} to {high} HU, more than 16 bits can hold")
-    fits = low >= _INT16.min and high <= _INT16.max
-    intercept = 0 if fits else low - _INT16.min
-    return (rounded - intercept).astype(np.int16), intercept
+    if low >= _INT16.min and high <= _INT16.max:
+        return rounded.astype(np.int16), 0
+    intercept = low - _INT16.min
+    return (rounded.astype(np.int64) - intercept).astype(np.int16), intercept
 
 
 def _padding_value(stored: NDArray[np.int16], padding_zyx: NDArray[np.bool_]) -> int | None:

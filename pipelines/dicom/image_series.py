@@ -168,9 +168,11 @@ def _note_compression(header: Dataset, image: FileDataset) -> None:
 def _slice(header: Dataset, stored: NDArray[np.signedinteger[Any]]) -> _Slice:
     slope, intercept = _rescale(header)
     values = stored * slope + intercept
-    if not np.isfinite(values).all() or np.abs(values).max() > np.finfo(np.float32).max:
+    # One value that is no number makes both of them none.
+    largest = max(abs(float(values.min())), abs(float(values.max())))
+    if not largest <= float(np.finfo(np.float32).max):
         raise InputRejected("Rescale Slope and Intercept make values that are not finite")
-    if text(header, "Modality") == "CT" and np.abs(values).max() > PLAUSIBLE_HU:
+    if text(header, "Modality") == "CT" and largest > PLAUSIBLE_HU:
         raise InputRejected("Rescale Slope and Intercept make values that can not be HU")
     padding = _padding(header, stored)
     if text(header, "Modality") == "CT":
