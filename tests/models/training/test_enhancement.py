@@ -136,15 +136,29 @@ def test_evaluation_measures_the_test_patients_only(trained: Path, tmp_path: Pat
     figures = evaluate(weights, patients(), tmp_path)
     assert figures["patients"] == 1.0
     assert figures["mae_before_hu"] > 0.0 and figures["seconds_per_slice"] > 0.0
-    assert json.loads((tmp_path / "figures.json").read_text()) == figures
-    assert (tmp_path / "page.png").exists() and (tmp_path / "patients.csv").exists()
+    assert json.loads((tmp_path / "report.json").read_text())["figures"] == figures
+    assert all((tmp_path / name).exists() for name in ("before_after.png", "report.html", "patients.csv"))
     with pytest.raises(TrainingDataError, match="no test patient"):
         evaluate(weights, patients()[:2], tmp_path)
+
+
+def test_evaluation_measures_filters_tuned_on_training_patients_beside_the_model(trained: Path, tmp_path: Path) -> None:
+    weights = str(trained / "tiny.safetensors")
+    figures = evaluate(weights, patients(), tmp_path)
+    for who in ("hu_curve", "bilateral", "non_local_means", "total_variation"):
+        assert figures[f"mae_{who}_hu"] < figures["mae_before_hu"]
+    assert figures["cupping_truth_hu"] == 0.0 and "mae_truth_hu" not in figures
+    assert figures["body_dice_floor"] > 0.98
+    assert {"deformation_mean_after_mm", "deformation_p95_truth_mm", "deformation_mean_floor_mm"} <= set(figures)
+    alone = evaluate(weights, patients(), tmp_path, comparators=False)
+    assert "mae_bilateral_hu" not in alone and alone["mae_after_hu"] == figures["mae_after_hu"]
 
 
 def test_volumes_without_any_split_are_all_evaluated(trained: Path, tmp_path: Path) -> None:
     figures = evaluate(str(trained / "tiny.safetensors"), [patient(4, None)], tmp_path)
     assert figures["patients"] == 1.0 and figures["mae_after_hu_sd"] == 0.0
+    # Tuned on the patient under test, the filters would be flattered.
+    assert "mae_bilateral_hu" not in figures
 
 
 def test_a_trained_model_converts_a_volume(trained: Path) -> None:
