@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from socketserver import BaseServer
 from typing import cast
+from weakref import WeakSet
 
 from pydicom import Dataset
 from pynetdicom import AE, evt, register_uid
@@ -147,6 +148,8 @@ class StorageSCP:
         self._on_ended = on_ended
         self._on_commitment = on_commitment
         self.sendings = Sendings()
+        self._may_store: WeakSet[Association] = WeakSet()
+        """Decided once for each association: a peer's host may have to be looked up in the network."""
         self._ae = _application_entity(settings)
         self._server: ThreadedAssociationServer | None = None
 
@@ -196,7 +199,11 @@ class StorageSCP:
         requestor = event.assoc.requestor
         assert requestor.primitive is not None
         calling_ae_title = str(requestor.primitive.calling_ae_title).strip()
-        if self._settings.accept_unknown_peers or _is_known(calling_ae_title, requestor.address, self._peers.values()):
+        known = _known(calling_ae_title, requestor.address, self._peers.values())
+        unknown_may = self._settings.accept_unknown_peers
+        if any("store" in peer.may for peer in known) or (unknown_may and not known):
+            self._may_store.add(event.assoc)
+        if known or unknown_may:
             return
         log.warning("association rejected: unknown peer", extra={"host": requestor.address})
         event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, CALLING_AE_TITLE_NOT_RECOGNISED)
@@ -204,7 +211,7 @@ class StorageSCP:
 
     def _on_store(self, event: Event) -> Dataset:
         request = cast(C_STORE, event.request)
-        if not self._may_store(event.assoc):
+        if event.assoc not in self._may_store:
             return _status(Answer(NOT_AUTHORIZED, "this peer may not store here"))
         answer = self._intake.accept(
             Received(
@@ -218,11 +225,6 @@ class StorageSCP:
         if answer.series_instance_uid:
             self.sendings.sends(event.assoc, answer.series_instance_uid)
         return _status(answer)
-
-    def _may_store(self, association: Association) -> bool:
-        calling_ae_title = str(association.requestor.ae_title).strip()
-        known = [peer for peer in self._peers.values() if peer.ae_title == calling_ae_title]
-        return any("store" in peer.may for peer in known) or (not known and self._settings.accept_unknown_peers)
 
     def _on_association_ended(self, event: Event) -> None:
         """Of an association that is released, the connection closes after it: the first ending counts."""
@@ -251,8 +253,9 @@ def _application_entity(settings: NodeSettings) -> AE:
     return ae
 
 
-def _is_known(calling_ae_title: str, address: str, peers: Iterable[Peer]) -> bool:
-    return any(peer.ae_title == calling_ae_title and address in _addresses(peer.host) for peer in peers)
+def _known(calling_ae_title: str, address: str, peers: Iterable[Peer]) -> list[Peer]:
+    """The peers that it may be; two may share an AE title, but not the rights."""
+    return [peer for peer in peers if peer.ae_title == calling_ae_title and address in _addresses(peer.host)]
 
 
 def _addresses(host: str) -> set[str]:

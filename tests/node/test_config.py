@@ -178,9 +178,9 @@ def test_a_wrong_configuration_ends_the_command_with_78(folder: Path, command: s
     ],
 )
 def test_what_the_machine_does_not_give_is_said_in_one_line(
-    tmp_path: Path, settings: dict[str, Any], complaint: str
+    scheduler: str, tmp_path: Path, settings: dict[str, Any], complaint: str
 ) -> None:
-    ended = rtnode("serve", "--config", str(config_folder(tmp_path, settings)))
+    ended = rtnode("serve", "--config", str(config_folder(tmp_path, {"engine": scheduler, **settings})))
     assert (ended.returncode, f"\nrtnode: {complaint}" in f"\n{ended.stderr}") == (1, True)
     assert "Traceback" not in ended.stderr and "SECRET" not in ended.stderr
 

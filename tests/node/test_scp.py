@@ -93,6 +93,14 @@ def test_a_known_peer_without_the_right_may_echo_but_not_store(node: RunningNode
     assert not node.has(ct)
 
 
+def test_a_right_belongs_to_the_address_not_to_the_name_alone(scheduler: str, tmp_path: Path, ct: Dataset) -> None:
+    here = {"ae_title": "CONSOLE", "host": "127.0.0.1", "port": 104, "may": ["echo"]}
+    there = {"ae_title": "CONSOLE", "host": "192.0.2.1", "port": 104, "may": ["echo", "store"]}
+    config = config_folder(tmp_path, {"engine": scheduler}, peers={"HERE": here, "THERE": there})
+    with running_node(config) as strict:
+        assert send_encoded([encoded(ct)], tmp_path, strict.address) == [0x0124]
+
+
 def test_anyone_may_store_where_the_site_says_so(scheduler: str, tmp_path: Path, ct: Dataset) -> None:
     config = config_folder(tmp_path, {"engine": scheduler, "accept_unknown_peers": True}, peers={})
     with running_node(config) as open_node:
