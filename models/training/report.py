@@ -35,9 +35,9 @@ _HTML = """\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Evaluation of {{ card.name }}</title>
 <style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
+body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 96rem; padding: 0 1rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #ccc; padding: .2rem .7rem; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid #ccc; padding: .2rem .5rem; text-align: right; white-space: nowrap; }
 th:first-child { text-align: left; } .after { background: #eef4ff; } img { max-width: 100%; }
 </style></head><body>
 <h1>Evaluation of {{ card.name }}</h1>
@@ -148,7 +148,7 @@ class Report:
     def _cell(self, key: tuple[str, str, str]) -> str:
         mean, sd = self._mean_sd(key)
         patients = len(self._of(key))
-        return f"{mean:.3g} ({sd:.2g})" + (f" n={patients}" if patients < len(self.rows) else "")
+        return f"{_rounded(mean, 3)} ({_rounded(sd, 2)})" + (f" n={patients}" if patients < len(self.rows) else "")
 
 
 def figure_name(name: str, who: str, unit: str) -> str:
@@ -211,6 +211,11 @@ def _draw_noise(example: Example, axis: Axes) -> None:
     axis.set_xlabel("spatial frequency, 1/mm")
     axis.set_ylabel("noise power in soft tissue, HU² mm²")
     axis.legend(fontsize=8)
+
+
+def _rounded(value: float, digits: int) -> str:
+    """To significant digits, whole numbers in full and never as a power of ten."""
+    return f"{value:.0f}" if abs(value) >= 10.0**digits else f"{value:.{digits}g}"
 
 
 def _unit(unit: str) -> str:

@@ -47,6 +47,11 @@ def test_a_measure_that_a_patient_does_not_allow_is_the_mean_of_the_others() -> 
     assert dict(made.table())["mae bone (HU)"] == ["", "", "200 (0) n=1"]
 
 
+def test_large_numbers_are_written_in_full() -> None:
+    table = dict(report(row(1100.0, 60.0, 70.0), row(1350.0, 60.25, 70.0)).table())
+    assert table["mae (HU)"] == ["1225 (177)", "70 (0)", "60.1 (0.18)"]
+
+
 def test_the_goals_say_who_is_better() -> None:
     better, worse = report(row(100.0, 60.0, 70.0)).goals(), report(row(100.0, 80.0, 70.0)).goals()
     assert better == ["Model against bilateral: lower MAE (60.0, 70.0 HU), higher SSIM (0.950, 0.900)."]
