@@ -17,6 +17,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster
 from pydantic import ValidationError
 
 from node.config import Limits, NodeSettings, PipelineSettings
+from node.errors import NodeError
 from node.ledger.schema import Job
 from node.worker import DEATH_NOTE, WarmUp, WorkerDied, run_job
 from pipelines.execution import REPORT_NAME, JobOrder, JobReport
@@ -94,7 +95,7 @@ class Engine:
 
         Raises
         ------
-        OSError
+        NodeError
             If the cluster of the configuration does not answer.
         """
         threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
@@ -110,7 +111,12 @@ class Engine:
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.ERROR,
                 )
-            self._connect(CONNECT_TIMEOUT_S)
+            try:
+                self._connect(CONNECT_TIMEOUT_S)
+            except OSError as error:
+                raise NodeError(
+                    f"the workers at {self._settings.engine} do not answer (engine in node.yaml)"
+                ) from error
         self._workers_seen_s = time.monotonic()
 
     def stop(self) -> None:

@@ -39,6 +39,9 @@ _SEQUENCE_DELIMITERS = (b"\xfe\xff\xdd\xe0", b"\xff\xfe\xe0\xdd")
 _MAX_PADDING_BYTES = 1024
 
 
+PIXEL_DATA = BaseTag(0x7FE00010)
+
+
 class UnreadableInstance(Exception):
     """The bytes are no DICOM instance; the message is one plain sentence without a value from the header."""
 
@@ -73,6 +76,46 @@ def read_header(path: Path, tags: Iterable[BaseTag] | None = None) -> Dataset:
         return dcmread(path, stop_before_pixels=True, specific_tags=list(tags) if tags else None)
     except READ_ERRORS as error:
         raise UnreadableInstance("the file can not be parsed") from error
+
+
+def read_image_header(path: Path, tags: Iterable[BaseTag]) -> Dataset:
+    """The elements of an image file, the pixel data with their length but without their value.
+
+    Raises
+    ------
+    UnreadableInstance
+        If it can not be parsed.
+    """
+    try:
+        return dcmread(path, specific_tags=[*tags, PIXEL_DATA], defer_size=LARGE_VALUE_BYTES)
+    except READ_ERRORS as error:
+        raise UnreadableInstance("the file can not be parsed") from error
+
+
+def pixel_fault(header: Dataset) -> str | None:
+    """Why the pixel data of an image can not be what its header says, from their length alone; None if they can.
+
+    References
+    ----------
+    PS3.3 C.7.6.3, PS3.5 8.1.1
+    """
+    element = header._dict.get(PIXEL_DATA)
+    if element is None:
+        return "An image has no pixel data"
+    if header.file_meta.TransferSyntaxUID.is_compressed:
+        return None
+    length = element.length if isinstance(element, RawDataElement) else len(element.value or b"")
+    expected = _number(header, "BitsAllocated", 16) // 8
+    for keyword, default in (("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
+        expected *= _number(header, keyword, default)
+    if length not in (expected, expected + expected % 2):
+        return "The pixel data of an image are not as long as its header says"
+    return None
+
+
+def _number(header: Dataset, keyword: str, default: int) -> int:
+    text = text_of(header, keyword)
+    return int(text) if text.isdecimal() else default
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:

@@ -50,6 +50,7 @@ class Answer:
     status: int
     comment: str = ""
     series_instance_uid: str | None = None
+    """Of the series that has grown by this instance."""
 
 
 class Intake:
@@ -86,8 +87,10 @@ class Intake:
     def _keep(self, arrival: Arrival, incoming: Path) -> Answer:
         path = self._storage.instance_path(arrival.identity)
         first = self._ledger.series.receive(arrival, path, lambda: self._storage.keep(incoming, path))
-        if first is None or self._is_repeated(first, arrival.sha256, incoming):
+        if first is None:
             return Answer(SUCCESS, series_instance_uid=arrival.identity.series_instance_uid)
+        if self._is_repeated(first, arrival.sha256, incoming):
+            return Answer(SUCCESS)
         aside = self._storage.set_aside(incoming, "conflicts")
         reason = "another content was received under this SOP Instance UID before"
         self._ledger.series.set_aside(arrival, SetAside(InstanceState.CONFLICT, aside, reason))

@@ -1,7 +1,7 @@
 """Links the series of a patient and queues the jobs that have all they need."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from node.config import Config
@@ -17,15 +17,18 @@ log = logging.getLogger(__name__)
 class Linking:
     """The routing of settled series to jobs."""
 
-    def __init__(self, config: Config, pipelines: Mapping[str, Pipeline], ledger: Ledger) -> None:
+    def __init__(
+        self, config: Config, pipelines: Mapping[str, Pipeline], ledger: Ledger, is_prior: Callable[[str], bool]
+    ) -> None:
         self._config = config
         self._pipelines = pipelines
         self._ledger = ledger
+        self._is_prior = is_prior
 
     def route(self, settled: Series) -> dict[str, set[str]]:
         """Queue what the series starts, and what waited for it; returns the roles still missing, by Patient ID."""
         patient_id = settled.patient_id
-        triggers = {settled.id: settled}
+        triggers = {} if self._is_prior(settled.series_instance_uid) else {settled.id: settled}
         if patient_id:
             triggers |= {one.id: one for one in self._ledger.jobs.triggers_waiting(patient_id)}
             triggers |= {one.id: one for one in self._ledger.jobs.triggers_superseded_with(settled.id)}

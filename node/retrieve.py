@@ -39,6 +39,11 @@ class Retriever:
         self._peers = {name: peer for name, peer in peers.items() if {"query", "retrieve"} <= peer.may}
         self._rules = rules
         self._scu = scu
+        self._asked: set[str] = set()
+
+    def is_prior(self, series_instance_uid: str) -> bool:
+        """Whether the series came because it was asked for: it completes a job, but starts none of its own."""
+        return series_instance_uid in self._asked
 
     @property
     def has_peers(self) -> bool:
@@ -73,6 +78,7 @@ class Retriever:
         return asked
 
     def _move(self, peer: Peer, study: Dataset, series: Dataset) -> None:
+        self._asked.add(str(series.SeriesInstanceUID))
         self._scu.move(
             peer,
             _query("SERIES", StudyInstanceUID=study.StudyInstanceUID, SeriesInstanceUID=series.SeriesInstanceUID),

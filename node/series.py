@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom import Dataset, uid
 from pydicom.tag import BaseTag, Tag
 
-from node.headers import READ_ERRORS, UnreadableInstance, read_header, text_of
+from node.headers import READ_ERRORS, UnreadableInstance, pixel_fault, read_header, read_image_header, text_of
 from node.ledger.schema import LinkKind, SeriesState
 from node.ledger.series import Settlement
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
@@ -51,6 +51,9 @@ _IMAGE_KEYWORDS = (
     "SliceThickness",
     "Rows",
     "Columns",
+    "BitsAllocated",
+    "SamplesPerPixel",
+    "NumberOfFrames",
     "ImagesInAcquisition",
     "NumberOfSeriesRelatedInstances",
     "SharedFunctionalGroupsSequence",
@@ -155,7 +158,7 @@ def _sequences(dataset: Dataset) -> Iterable[Iterable[Dataset]]:
 
 def _header(path: Path, rules: Sequence[RoleRule]) -> Dataset:
     tags = [Tag(keyword) for keyword in _IMAGE_KEYWORDS] + tags_of(rules)
-    header = read_header(path, _sorted(tags))
+    header = read_image_header(path, _sorted(tags))
     return header if text_of(header, "SOPClassUID") in STACKS else read_header(path)
 
 
@@ -167,6 +170,10 @@ def _state(headers: Sequence[Dataset], role: str, announced: int) -> tuple[Serie
     mixed = _mixed(headers)
     if mixed:
         return SeriesState.REJECTED, mixed
+    if text_of(headers[0], "SOPClassUID") in STACKS:
+        pixel_faults = [one for one in map(pixel_fault, headers) if one]
+        if pixel_faults:
+            return SeriesState.REJECTED, pixel_faults[0]
     if text_of(headers[0], "SOPClassUID") in STACKS and role not in ROLES_WITHOUT_STACK:
         fault = stack_fault(headers)
         if fault:

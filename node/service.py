@@ -6,6 +6,7 @@ any moment goes on from there.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ from node.storage import Storage
 from node.web.page import Page
 
 WAKE_AT_LEAST_EVERY_S = 1.0
+LONGEST_ROUND_S = 120.0
+"""A loop that has not turned for so long hangs; systemd is no longer told that all is well."""
 COMMITMENT_CHECK_MIN = 10
 RETENTION_CHECK_H = 1
 FETCH_AGAIN_MIN = 15
@@ -57,9 +60,9 @@ class Node:
         scu = Scu(settings.ae_title)
         self._engine = Engine(settings, config.pipelines, self.wake)
         self._dispatch = Dispatch(config, self._pipelines, self.ledger, self._storage, self._engine)
-        self._linking = Linking(config, self._pipelines, self.ledger)
         self._outbox = Outbox(self.ledger, self._storage, config.peers, settings.delivery, scu, self.wake)
         self._retriever = Retriever(config.peers, config.roles, scu)
+        self._linking = Linking(config, self._pipelines, self.ledger, self._retriever.is_prior)
         self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="retrieve")
         self._retention = Retention(settings.retention_days, self.ledger, self._storage)
         intake = Intake(self._storage, self.ledger)
@@ -67,15 +70,17 @@ class Node:
         self._scheduler = BackgroundScheduler(timezone=UTC)
         self._page = Page(settings.web, self.ledger) if settings.web else None
         self._started = ExitStack()
+        self._turned_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="service loop")
 
     def start(self) -> tuple[str, int]:
         """Take up what an earlier run left, then listen; returns the address."""
         self._storage.sweep()
-        left = self.ledger.jobs.recover() + self.ledger.deliveries.recover()
+        left = self.ledger.jobs.recover(self._config.node.max_attempts) + self.ledger.deliveries.recover()
         log.info("ledger taken up", extra={"left_under_way": left})
         started = self._started
         started.callback(self.ledger.close)
+        started.callback(self.ledger.jobs.put_back)
         started.callback(self._engine.stop)
         self._engine.start()
         started.callback(self._outbox.stop)
@@ -125,7 +130,7 @@ class Node:
         self._scheduler.start()
 
     def _report_alive(self) -> None:
-        if self._loop.is_alive():
+        if time.monotonic() - self._turned_s < LONGEST_ROUND_S:
             notify("WATCHDOG=1")
 
     def _run(self) -> None:
@@ -133,6 +138,7 @@ class Node:
         while not self._stopping.is_set():
             self._woken.wait(WAKE_AT_LEAST_EVERY_S)
             self._woken.clear()
+            self._turned_s = time.monotonic()
             for step in steps:
                 self._attempt(step)
 

@@ -116,9 +116,6 @@ TRANSFER_SYNTAXES: tuple[UID, ...] = (
 OFFERED_TRANSFER_SYNTAXES: tuple[UID, ...] = (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian)
 """Offered as SCU for what the node itself has made."""
 
-IMAGE_SOP_CLASSES = frozenset(STORAGE_SOP_CLASSES["Images"]) | {uid.RTImageStorage, uid.RTDoseStorage}
-"""SOP classes whose instances are nothing without pixel data (RT Dose may lack it: a DVH alone is allowed)."""
-
 
 def accepted_sop_classes(configured: tuple[str, ...] = ()) -> tuple[UID, ...]:
     """Every SOP class that is stored: the table's, and what the site adds by UID."""

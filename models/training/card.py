@@ -42,8 +42,8 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 ## Stability limits
 
 Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
-Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the largest
-value seen.
+Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the
+largest value seen.
 """
 
 

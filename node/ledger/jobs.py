@@ -162,14 +162,27 @@ class JobLedger:
                 row.state, row.reason, row.finished_at = JobState.FAILED, reason, datetime.now(UTC)
                 events.append(session, What.JOB_FAILED, f"job/{row.id}", reason)
 
-    def recover(self) -> int:
-        """Put back what was running when the node stopped; returns how many jobs. The stop is not the job's fault."""
+    def put_back(self) -> None:
+        """Queue again what is running when the node is stopped in good order: that is no attempt."""
         with self._database.write() as session:
-            jobs = list(session.scalars(select(Job).where(Job.state == JobState.RUNNING)))
-            for job in jobs:
+            for job in _running(session):
                 job.state = JobState.QUEUED
                 job.attempts -= 1
-                events.append(session, What.JOB_QUEUED, f"job/{job.id}", "the node stopped while it ran")
+                events.append(session, What.JOB_QUEUED, f"job/{job.id}", "the node was stopped while it ran")
+
+    def recover(self, max_attempts: int) -> int:
+        """Queue again what was running when the node died; returns how many jobs.
+
+        It counts as an attempt: a job that brings the whole node down must not do so for ever.
+        """
+        with self._database.write() as session:
+            jobs = _running(session)
+            for job in jobs:
+                is_last = job.attempts >= max_attempts
+                job.state = JobState.FAILED if is_last else JobState.QUEUED
+                job.reason = f"the node died {job.attempts} times while it ran" if is_last else "the node died"
+                what = What.JOB_FAILED if is_last else What.JOB_QUEUED
+                events.append(session, what, f"job/{job.id}", job.reason)
             return len(jobs)
 
     def retry(self, job_id: int, who: str) -> bool:
@@ -269,6 +282,10 @@ def _waiting_job(session: Session, pipeline: str, series_id: int) -> Job | None:
     return session.scalar(
         select(Job).where(Job.pipeline == pipeline, Job.series_id == series_id, Job.state == JobState.WAITING)
     )
+
+
+def _running(session: Session) -> list[Job]:
+    return list(session.scalars(select(Job).where(Job.state == JobState.RUNNING)))
 
 
 def _triggers(state: JobState) -> Select[Series]:

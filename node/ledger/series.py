@@ -64,7 +64,8 @@ class SeriesLedger:
 
         Returns
         -------
-        None when recorded, else the instance that already has the SOP Instance UID; nothing is changed then.
+        None when recorded, else the instance that already has the SOP Instance UID; nothing is changed then. One whose
+        file was removed after the retention time gets it back, for its sender believes what it is answered.
         """
         with self._database.write() as session:
             first = session.scalar(
@@ -73,9 +74,12 @@ class SeriesLedger:
                     Instance.state == InstanceState.RECEIVED,
                 )
             )
-            if first is not None:
+            if first is not None and not _is_without_file(first, arrival):
                 return first
             keep()
+            if first is not None:
+                first.path = path
+                return None
             series = _open_series(session, arrival)
             session.add(_instance(arrival, series.id, InstanceState.RECEIVED, path, None))
             subject = f"instance/{arrival.identity.sop_instance_uid}"
@@ -177,6 +181,10 @@ class SeriesLedger:
                 .group_by(Instance.state)
             )
             return {str(state): count for state, count in rows}
+
+
+def _is_without_file(first: Instance, arrival: Arrival) -> bool:
+    return first.path is None and first.sha256 == arrival.sha256
 
 
 def _received(series_id: int) -> Select[Instance]:

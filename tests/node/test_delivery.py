@@ -60,6 +60,7 @@ def settled(outbox: Outbox, released: Released, delivery: Delivery) -> Delivery:
     return until(outbox, released, delivery, DeliveryState.DELIVERED, DeliveryState.FAILED, DeliveryState.COMMITTED)
 
 
+@pytest.mark.req("NODE-07")
 def test_a_released_result_is_delivered_with_proof_for_every_instance(released: Released, outbox: MakeOutbox) -> None:
     (delivery,) = released.result({"CT": ["PACS"]})
     with pacs(Faults(statuses=[0x0000, 0xB000, 0xB006, 0xB007])) as peer:
@@ -97,6 +98,7 @@ def test_the_status_that_stopped_an_attempt_is_kept(released: Released, outbox: 
         (Faults(abort_after=[3, 0]), DeliveryState.DELIVERED),
     ],
 )
+@pytest.mark.req("NODE-07")
 def test_only_what_may_pass_is_tried_again(
     released: Released, outbox: MakeOutbox, faults: Faults, state: DeliveryState
 ) -> None:
@@ -128,6 +130,7 @@ def test_a_peer_that_was_down_gets_everything_when_it_is_up(released: Released, 
 
 
 @pytest.mark.parametrize(("attempt", "wait_s"), [(1, 10), (2, 20), (3, 40), (8, 1280), (9, 1800), (500, 1800)])
+@pytest.mark.req("NODE-07")
 def test_the_waits_double_up_to_half_an_hour(attempt: int, wait_s: float) -> None:
     assert waiting_time_s(attempt, DeliveryWaits()) == wait_s
 

@@ -97,6 +97,7 @@ def reasons(node: RunningNode, job: Job) -> list[str]:
 
 
 @pytest.mark.parametrize("trouble", ["hangs_once", "holds_the_interpreter", "backtracks"])
+@pytest.mark.req("NODE-08")
 def test_a_job_over_its_time_is_ended_and_tried_again(
     node: RunningNode, ended: Callable[[str], Job], trouble: str
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_job_over_its_time_is_ended_and_tried_again(
     assert "took longer than its limit of 1.5 s" in reasons(node, job)
 
 
+@pytest.mark.req("NODE-08")
 def test_a_job_over_its_memory_is_ended_and_tried_again(node: RunningNode, ended: Callable[[str], Job]) -> None:
     job = ended("eats_memory")
     assert (job.state, job.attempts) == (JobState.FINISHED, 2)
@@ -129,6 +131,7 @@ def test_a_worker_that_can_not_even_end_itself_is_replaced(
 @pytest.mark.parametrize(
     ("trouble", "why"), [("hangs", "took longer than its limit of 1.5 s"), ("dies", "its worker process died")]
 )
+@pytest.mark.req("NODE-08")
 def test_a_job_that_kills_two_workers_is_set_aside_and_the_next_one_runs(
     ended: Callable[[str], Job], trouble: str, why: str
 ) -> None:

@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from node.intake import Answer, Intake, Received
 from node.ledger import Ledger
+from node.ledger.removal import Removal
 from node.ledger.schema import Instance, InstanceState
 from node.storage import Storage, sha256_of
 from tests.dicom_files import ct_series, encoded, rt_plan, structure_set, with_elements
@@ -113,6 +114,17 @@ def test_fragments_that_can_not_be_decoded_are_compared_as_they_are(receiver: Re
     first = encoded(ct, JPEGLSLossless, TransferSyntaxUID=JPEGExtended12Bit)
     again = b"\1" * 128 + first[128:]
     assert [receiver.accept(first, ct), receiver.accept(again, ct)] == [SUCCESS, SUCCESS]
+
+
+def test_an_instance_that_was_removed_after_its_time_is_stored_again(receiver: Receiver, ct: Dataset) -> None:
+    receiver.accept(encoded(ct), ct)
+    (series,) = receiver.ledger.series.all()
+    (path,) = [one.path for one in receiver.ledger.series.instances(series.id)]
+    assert path is not None
+    receiver.ledger.removal.forget(Removal([path], series_id=series.id))
+    receiver.storage.remove([path])
+    assert receiver.accept(encoded(ct), ct) == SUCCESS
+    assert receiver.storage.absolute(path).read_bytes() == encoded(ct)
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,23 @@ def test_a_database_that_fails_is_said_to_have_failed(ledger_url: str, ledger: L
     with pytest.raises(LedgerError, match="the ledger has not taken a change"):
         CHANGES[change](ledger)
     database.close()
+
+
+@pytest.mark.req("NODE-08")
+def test_a_job_that_takes_the_node_down_is_set_aside_after_its_attempts(ledger: Ledger) -> None:
+    one = settled(ledger, arrival())
+    assert ledger.jobs.queue("copy", "key", [LinkedSeries("cbct", one)])
+    for _ in range(3):
+        (job,) = ledger.jobs.claim(1)
+        assert ledger.jobs.recover(max_attempts=3) == 1
+    failed = ledger.jobs.get(job.id)
+    assert failed is not None
+    assert (failed.state, failed.reason) == (JobState.FAILED, "the node died 3 times while it ran")
+
+
+def test_a_stop_in_good_order_is_no_attempt(ledger: Ledger) -> None:
+    one = settled(ledger, arrival())
+    assert ledger.jobs.queue("copy", "key", [LinkedSeries("cbct", one)])
+    for _ in range(5):
+        assert [job.attempts for job in ledger.jobs.claim(1)] == [1]
+        ledger.jobs.put_back()

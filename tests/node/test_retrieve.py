@@ -75,6 +75,20 @@ def test_a_job_runs_as_soon_as_the_archive_has_brought_what_it_lacks(
     ]
 
 
+def test_an_old_cbct_that_comes_with_the_prior_starts_nothing(
+    tmp_path: Path, course: tuple[list[Dataset], list[Dataset], Dataset]
+) -> None:
+    cbct, planning_ct, structures = course
+    old = new_ct_series(patient_id="COURSE", SeriesDescription="CBCT")
+    with with_dcmqrscp(tmp_path) as (node, peer):
+        send([*planning_ct, *old, structures], (peer.host, peer.port), called=peer.ae_title)
+        send(cbct, node.address)
+        trigger = ended(node).series_id
+        ledger = node.node.ledger
+        wait_until(lambda: ledger.series.counts() == {"settled": 4} and not ledger.series.unrouted(), 60)
+        assert [job.series_id for job in ledger.jobs.all()] == [trigger]
+
+
 def test_a_job_says_what_it_waits_for_while_the_archive_is_down(
     tmp_path: Path, course: tuple[list[Dataset], list[Dataset], Dataset]
 ) -> None:

@@ -271,3 +271,19 @@ def test_a_resend_of_what_is_there_opens_nothing(node: RunningNode, tmp_path: Pa
     send(node, after, tmp_path)
     node.settled(after[0])
     assert (node.series(series[0]).revision, node.series(series[0]).state) == (1, SeriesState.SETTLED)
+
+
+def test_image_without_pixel_data_rejects_its_series(tmp_path: Path) -> None:
+    series = ct_series(3)
+    del series[1].PixelData
+    found = assess(write(series, tmp_path), RULES)
+    assert found.settlement.state is SeriesState.REJECTED
+    assert found.settlement.reason == "An image has no pixel data"
+
+
+def test_header_that_lies_about_its_pixel_data_rejects_its_series(tmp_path: Path) -> None:
+    series = ct_series(3)
+    for dataset in series:
+        dataset.Rows += 1
+    found = assess(write(series, tmp_path), RULES)
+    assert found.settlement.reason == "The pixel data of an image are not as long as its header says"

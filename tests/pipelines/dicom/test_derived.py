@@ -75,6 +75,7 @@ def test_every_kind_of_source_gives_a_valid_series(tmp_path: Path, source: str) 
     assert ("LossyImageCompression" in series.header) is (source == "lossy")
 
 
+@pytest.mark.req("NODE-05")
 def test_an_instance_says_what_it_is_and_is_not(tmp_path: Path) -> None:
     made = work(tmp_path)
     image = made.derived()[0]
@@ -97,6 +98,7 @@ def test_a_frame_of_an_enhanced_source_is_named(tmp_path: Path) -> None:
     assert len({image.SOPInstanceUID for image in derived}) == 5
 
 
+@pytest.mark.req("NODE-05")
 def test_patient_study_and_frame_of_reference_are_those_of_the_source(tmp_path: Path) -> None:
     made = work(tmp_path)
     for image, header in zip(made.derived(), made.source.headers, strict=True):
@@ -106,12 +108,14 @@ def test_patient_study_and_frame_of_reference_are_those_of_the_source(tmp_path: 
         assert image.SOPInstanceUID != header.SOPInstanceUID
 
 
+@pytest.mark.req("NODE-05")
 def test_the_same_work_makes_the_same_bytes(tmp_path: Path) -> None:
     made = work(tmp_path)
     first, second = (b"".join(map(file_bytes, made.derived())) for _ in range(2))
     assert first == second
 
 
+@pytest.mark.req("NODE-05")
 def test_other_work_makes_other_uids(tmp_path: Path) -> None:
     made = work(tmp_path)
     (tmp_path / "other").mkdir()
