@@ -170,14 +170,15 @@ def _state(headers: Sequence[Dataset], role: str, announced: int) -> tuple[Serie
     mixed = _mixed(headers)
     if mixed:
         return SeriesState.REJECTED, mixed
-    if text_of(headers[0], "SOPClassUID") in STACKS:
-        pixel_faults = [one for one in map(pixel_fault, headers) if one]
-        if pixel_faults:
-            return SeriesState.REJECTED, pixel_faults[0]
-    if text_of(headers[0], "SOPClassUID") in STACKS and role not in ROLES_WITHOUT_STACK:
-        fault = stack_fault(headers)
-        if fault:
-            return SeriesState.INCOMPLETE if fault.curable else SeriesState.REJECTED, fault.text
+    is_image = text_of(headers[0], "SOPClassUID") in STACKS
+    fault = stack_fault(headers) if is_image and role not in ROLES_WITHOUT_STACK else None
+    if fault and not fault.curable:
+        return SeriesState.REJECTED, fault.text
+    pixel_faults = [one for one in map(pixel_fault, headers) if one] if is_image else []
+    if pixel_faults:
+        return SeriesState.REJECTED, pixel_faults[0]
+    if fault:
+        return SeriesState.INCOMPLETE, fault.text
     if announced > len(headers):
         return SeriesState.INCOMPLETE, f"{len(headers)} of {announced} images that the header announces are there"
     return SeriesState.SETTLED, None
