@@ -23,6 +23,7 @@ from tests.pipelines.conftest import dciodvfy_errors
 from tests.system.node_process import REPOSITORY, NodeProcess, copying, node_process
 from tests.waiting import wait_until
 
+DATA = Path(os.environ.get("RTNODE_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 GEOMETRY = (
     "FrameOfReferenceUID",
     "ImagePositionPatient",
@@ -115,9 +116,9 @@ def errors(server: Server) -> list[str]:
 @pytest.fixture
 def real_neck_ct(tmp_path: Path) -> list[Path]:
     """A real neck CT of 159 slices, with the header of an MVCT."""
-    archive = Path(os.environ.get("RTNODE_DATA", "")) / "real_ct_dicom" / "tcga_thca_neck_CT.tar.xz"
+    archive = DATA / "real_ct_dicom" / "tcga_thca_neck_CT.tar.xz"
     if not archive.is_file():
-        pytest.skip("the model takes minutes for the real CT: set RTNODE_DATA to the folder that has it")
+        pytest.skip(f"real data real_ct_dicom are not below RTNODE_DATA ({DATA})")
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path / "real", filter="data")
     paths = [path for path in sorted((tmp_path / "real").rglob("*.dcm"))]

@@ -22,7 +22,7 @@ def test_killed_while_a_job_runs(tmp_path: Path) -> None:
         kill = Kill(node, peer)
         kill.at(attempt_started(tmp_path))
         assert kill.faults() == []
-        assert [job.attempts for job in node.jobs()] == [1]
+        assert [job.attempts for job in node.jobs()] == [2]
 
 
 def test_killed_while_it_delivers(tmp_path: Path) -> None:

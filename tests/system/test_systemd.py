@@ -129,8 +129,10 @@ def unit_environment(name: str) -> dict[str, str]:
 @contextmanager
 def started(words: list[str], environment: Mapping[str, str]) -> Iterator[IO[str]]:
     """A running command; its output is read line by line."""
+    # A cluster that this process had before leaves its settings in the environment, for children of its own.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment}
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**clean, **environment}
     )
     assert process.stdout is not None
     try:
