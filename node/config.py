@@ -32,7 +32,7 @@ class _Settings(BaseModel):
 class Settle(_Settings):
     """When a series counts as complete (ARCHITECTURE.md, settling)."""
 
-    grace_s: float = Field(default=1.0, ge=0)
+    grace_s: float = Field(default=0.5, ge=0)
     quiet_s: float = Field(default=60.0, gt=0)
 
 

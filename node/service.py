@@ -115,7 +115,8 @@ class Node:
         self._woken.set()
 
     def _association_ended(self) -> None:
-        """Look again when the grace time is over, not at the next round."""
+        """Look now, and again when the grace time is over, not at the next round."""
+        self.wake()
         at = datetime.now(UTC) + timedelta(seconds=self._config.node.settle.grace_s)
         self._scheduler.add_job(self.wake, "date", run_date=at, misfire_grace_time=None)
 
@@ -151,13 +152,8 @@ class Node:
 
     def _settle(self) -> None:
         for series in self.ledger.series.receiving():
-            if self._may_settle(series):
+            if self._is_quiet(series) or not self._scp.sendings.is_open(series.series_instance_uid):
                 self._attempt(self._settle_series, series)
-
-    def _may_settle(self, series: Series) -> bool:
-        """Whether the association has ended and the grace is over, or the series has been quiet for long."""
-        grace_over = self._silence_s(series) >= self._config.node.settle.grace_s
-        return self._is_quiet(series) or (grace_over and not self._scp.sendings.is_open(series.series_instance_uid))
 
     def _is_quiet(self, series: Series) -> bool:
         return self._silence_s(series) >= self._config.node.settle.quiet_s
@@ -169,7 +165,10 @@ class Node:
 
     def _settle_series(self, series: Series) -> None:
         instances = self.ledger.series.instances(series.id)
+        # Read while the grace lasts, so that nothing is left to do when it is over.
         assessment = self._assessment(series, [instance.path for instance in instances if instance.path])
+        if self._silence_s(series) < self._config.node.settle.grace_s:
+            return
         sent_at_once = self._scp.sendings.at_once(series.series_instance_uid)
         if not is_final(assessment, sent_at_once, self._is_quiet(series)):
             return
