@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, track
 from rich.table import Table
 
@@ -183,7 +184,9 @@ def _print_reports(reports: "list[JobReport]", output: Path) -> None:
         made = sum(len(one.instances) for one in report.series)
         table = Table("finding", "value", "unit", "verdict", "text")
         for finding in report.findings:
-            table.add_row(finding.name, f"{finding.value:.4g}", finding.unit, finding.verdict, finding.text)
+            table.add_row(
+                finding.name, f"{finding.value:.4g}", escape(finding.unit), finding.verdict, escape(finding.text)
+            )
         Console().print(f"{report.status.value}: {report.reason or f'{made} instances in {output}'}")
         Console().print(f"verdict: {report.verdict.value}, {report.seconds:.1f} s")
         if report.findings:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
@@ -141,5 +142,5 @@ def _print_record(record: dict[str, Any]) -> None:
         if rows:
             table = Table(*rows[0], title=title, title_justify="left")
             for row in rows:
-                table.add_row(*("" if value is None else str(value) for value in row.values()))
+                table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
             console.print(table)

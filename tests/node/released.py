@@ -11,8 +11,10 @@ from node.ledger.jobs import LinkedSeries, Made
 from node.ledger.schema import Delivery, Job, LinkKind, ResultInstance, SeriesState
 from node.ledger.series import Arrival, Settlement
 from node.storage import Identity, Storage, sha256_of
-from pipelines.stability import Verdict
+from pipelines.stability import Finding, Verdict
 from tests.pipelines.made import ct_series, write
+
+FINDING = Finding(name="largest_change_hu", value=0.0, unit="[hnsf'U]", verdict=Verdict.RELEASE, text="nothing changed")
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Released:
         folder.mkdir()
         paths = write(series, folder)[::-1]
         instances = [self._result_instance(one, path) for one, path in zip(series, paths, strict=True)]
-        result_id = self.ledger.jobs.finish(job, Made(verdict, (), instances, peers))
+        result_id = self.ledger.jobs.finish(job, Made(verdict, [FINDING], instances, peers))
         assert result_id is not None
         return self.ledger.deliveries.of_result(result_id)
 

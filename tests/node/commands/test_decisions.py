@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,3 +62,9 @@ def test_result_whose_series_was_opened_again_can_not_be_released(held: Released
     held.late_instance()
     answer = decide("release", held, "--by", "Ohta", "--why", "in a hurry")
     assert answer.stderr == "rtnode: result 1 was superseded by late instances\n"
+
+
+def test_units_in_brackets_are_shown(held: Released) -> None:
+    command = [sys.executable, "-m", "node", "show", "1", "--config", str(held.folder / "config")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"})
+    assert "[hnsf'U]" in shown.stdout
