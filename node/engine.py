@@ -4,6 +4,7 @@ The ledger is the queue and the truth. Never more jobs are handed over than ther
 worker concerns one job; whatever a vanished worker or scheduler had goes back to the queue.
 """
 
+import copy
 import logging
 import os
 import signal
@@ -100,7 +101,9 @@ class Engine:
         """
         threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
         environment = {**WORKER_MEMORY, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        with dask.config.set({**_DASK_SETTINGS, "distributed.nanny.pre-spawn-environ": environment}):
+        # A copy: Dask appends to the lists that it is given.
+        settings = copy.deepcopy(_DASK_SETTINGS) | {"distributed.nanny.pre-spawn-environ": environment}
+        with dask.config.set(settings):
             if self._settings.engine == "local":
                 self._cluster = LocalCluster(
                     n_workers=self._settings.workers,
