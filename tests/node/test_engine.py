@@ -103,7 +103,7 @@ def test_a_job_over_its_time_is_ended_and_tried_again(
 ) -> None:
     job = ended(trouble)
     assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 1)
-    assert "took longer than its limit of 4 s" in reasons(node, job)
+    assert "took longer than its limit of 1.5 s" in reasons(node, job)
 
 
 @pytest.mark.req("NODE-08")
@@ -125,11 +125,11 @@ def test_a_worker_that_can_not_even_end_itself_is_replaced(
     monkeypatch.setattr(engine, "OVERTIME_S", 5.0)
     job = ended("stops")
     assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 1)
-    assert "took longer than its limit of 4 s" in reasons(node, job)
+    assert "took longer than its limit of 1.5 s" in reasons(node, job)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "why"), [("hangs", "took longer than its limit of 4 s"), ("dies", "its worker process died")]
+    ("trouble", "why"), [("hangs", "took longer than its limit of 1.5 s"), ("dies", "its worker process died")]
 )
 @pytest.mark.req("NODE-08")
 def test_a_job_that_kills_two_workers_is_set_aside_and_the_next_one_runs(
