@@ -1,90 +1,179 @@
-"""Training volumes for the models: `.npz` files as they are, DICOM CT series read and turned to the canonical axes."""
+"""Training volumes for the models, from all that lies below a folder: research collections, CT series, `.npz` files.
+
+A collection is read through its index; of what its folder holds beside that, nothing is. All other DICOM files are
+sorted into series, and every `.npz` file is one volume (`models.training.volumes`).
+"""
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from models.intensity import AIR_HU
-from models.training.volumes import Split, TrainingDataError, TrainingVolume, read_volumes
+from models.training.volumes import Domain, Split, TrainingDataError, TrainingVolume, read_volume
 from pipelines.base import InputRejected, PipelineError, Progress, no_progress
-from pipelines.dicom.elements import text
+from pipelines.collection_index import CollectedSeries, collections_below, paths_of, read_index
+from pipelines.dicom.elements import number, text, words
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.reading import read_instance
 from pipelines.dicom.volume import axis_order
+from pipelines.patient_splits import splits_of, strictest
 
-HELD_OUT_EVERY = 10
-"""Of so many patients one is kept for validation and one for the test; of three at least one each."""
+MEGAVOLTAGE_KVP = 1000.0
+"""KVP is in kV; no X-ray tube that images patients reaches a tenth of this."""
+DOMAIN_OF_ROLE: Mapping[str, Domain] = {domain: domain for domain in get_args(Domain)}
+"""A series of a collection is read when its role is one of these; other roles are no images to train on."""
 
 log = logging.getLogger(__name__)
 
 
-def training_volumes(data: Path, progress: Progress = no_progress) -> list[TrainingVolume]:
-    """All training volumes below a folder: `.npz` files if there are any, else CT series in DICOM files.
+@dataclass(frozen=True)
+class _Sources:
+    """What was found below the folder, not read yet."""
 
-    DICOM patients are named by a digest and split by it, so that the same patient always falls into the same part.
-    A series that the reader refuses is left out and logged.
+    npz: tuple[Path, ...]
+    collected: Mapping[str, tuple[Path, CollectedSeries]]
+    """Series of collections, with the folder of theirs, by Series Instance UID; two collections may hold the same."""
+    loose: Mapping[str, Sequence[Path]]
+    """Files of all other CT series, by Series Instance UID."""
+
+
+def training_volumes(data: Path, progress: Progress = no_progress) -> list[TrainingVolume]:
+    """All training volumes at or below a folder, whatever layouts are mixed there.
+
+    The domain of a collected series is its role; of a loose one it is told from the header, and a planning CT where the
+    header does not say. A series that the reader refuses (a gap, slices of different spacing) is left out and logged;
+    patients may differ in spacing.
+
+    The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
+    before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
+    patients anew when others join them, while a collection keeps what its index says. A patient under two pseudonyms
+    is two patients here.
 
     Raises
     ------
     PipelineError
-        If there is no volume.
+        If there is no folder or no volume, or a `.npz` file or an index can not be used.
     """
-    if any(data.rglob("*.npz")):
+    if not data.is_dir():
+        raise PipelineError(f"{data} is no folder")
+    sources = _sources(data)
+    try:
+        named = [read_volume(path) for path in sources.npz]
+    except TrainingDataError as error:
+        raise PipelineError(str(error)) from error
+    refused: list[str] = []
+    named += _collected_volumes(sources, refused, progress)
+    loose = _under_known_names(_loose_volumes(sources, refused, progress), named)
+    if not named and not loose:
+        raise PipelineError(_nothing(data, refused))
+    return _with_splits(named, loose)
+
+
+def _sources(data: Path) -> _Sources:
+    collections = list(collections_below(data))
+    outside = [
+        path
+        for path in sorted(data.rglob("*"))
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in collections)
+    ]
+    collected = {
+        entry.series_instance_uid: (folder, entry)
+        for folder in collections
+        for entry in read_index(folder)
+        if entry.modality == "CT" and entry.role in DOMAIN_OF_ROLE
+    }
+    loose = _series_of(path for path in outside if path.suffix != ".npz")
+    return _Sources(
+        npz=tuple(path for path in outside if path.suffix == ".npz"),
+        collected=collected,
+        loose={uid: paths for uid, paths in sorted(loose.items()) if uid not in collected},
+    )
+
+
+def _series_of(paths: Iterator[Path]) -> dict[str, list[Path]]:
+    """Files of each CT series; of an instance that lies there twice, one."""
+    series: dict[str, dict[str, Path]] = {}
+    for path in paths:
         try:
-            return read_volumes(data)
-        except TrainingDataError as error:
-            raise PipelineError(str(error)) from error
-    volumes = list(_dicom_volumes(data, progress))
-    if not volumes:
-        raise PipelineError(f"{data} has neither a .npz volume nor a CT series")
-    return _with_splits(volumes)
-
-
-def _dicom_volumes(data: Path, progress: Progress) -> Iterator[TrainingVolume]:
-    series = _series_below(data)
-    for number, (uid, paths) in enumerate(sorted(series.items()), start=1):
-        try:
-            yield _volume(read_image_series(paths))
-        except InputRejected as error:
-            log.warning("series left out", extra={"series_instance_uid": uid, "reason": str(error)})
-        progress(number / len(series), "reading")
-
-
-def _series_below(data: Path) -> dict[str, list[Path]]:
-    series: dict[str, list[Path]] = {}
-    for path in sorted(path for path in data.rglob("*") if path.is_file()):
-        try:
-            header = read_instance(path, ("SOPClassUID", "SeriesInstanceUID", "Modality"))
+            header = read_instance(path, ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"))
         except InputRejected:
             continue
         if text(header, "Modality") == "CT":
-            series.setdefault(text(header, "SeriesInstanceUID"), []).append(path)
-    return series
+            instances = series.setdefault(text(header, "SeriesInstanceUID"), {})
+            instances.setdefault(text(header, "SOPInstanceUID") or str(path), path)
+    return {uid: list(instances.values()) for uid, instances in series.items()}
+
+
+def _collected_volumes(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[TrainingVolume]:
+    for count, (uid, (folder, entry)) in enumerate(sources.collected.items(), start=1):
+        try:
+            volume = _volume(read_image_series(paths_of(folder, entry)))
+            domain = DOMAIN_OF_ROLE[entry.role]
+            yield replace(volume, patient_id=entry.patient, split=entry.split, domain=domain)
+        except InputRejected as error:
+            _leave_out(uid, error, refused)
+        progress(count / len(sources.collected), "reading")
+
+
+def _loose_volumes(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[TrainingVolume]:
+    for count, (uid, paths) in enumerate(sources.loose.items(), start=1):
+        try:
+            yield _volume(read_image_series(paths))
+        except InputRejected as error:
+            _leave_out(uid, error, refused)
+        progress(count / len(sources.loose), "reading")
+
+
+def _leave_out(series_instance_uid: str, error: InputRejected, refused: list[str]) -> None:
+    log.warning("series left out", extra={"series_instance_uid": series_instance_uid, "reason": str(error)})
+    refused.append(str(error))
+
+
+def _nothing(data: Path, refused: Sequence[str]) -> str:
+    if refused:
+        return f"{data} has no series that can be used, the first of {len(refused)} because: {refused[0]}"
+    return f"{data} has no research collection, no CT series and no .npz volume to train on"
 
 
 def _volume(series: ImageSeries) -> TrainingVolume:
     order = axis_order(series.volume)
     spacing = [series.volume.spacing_zyx_mm[axis] for axis in order.axes]
     return TrainingVolume(
-        patient_id=_digest(series),
+        patient_id=_digest(text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")),
         split=None,
         hu_zyx=order.canonical(series.filled_zyx(AIR_HU)).clip(AIR_HU),
         spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]),
+        domain=_domain(series),
     )
 
 
-def _digest(series: ImageSeries) -> str:
+def _domain(series: ImageSeries) -> Domain:
+    """By what only such a machine writes; names of products and descriptions are the business of the node's rules."""
+    if (number(series.header, "KVP") or 0.0) >= MEGAVOLTAGE_KVP:
+        return "mvct"
+    model = text(series.header, "ManufacturerModelName").lower().replace("-", " ")
+    return "cbct" if "CBCT" in words(series.header, "ImageType") or "cone beam" in model else "planning_ct"
+
+
+def _digest(patient_id: str, issuer: str = "") -> str:
     """A name that leads back to no patient without the data themselves."""
-    identity = f"{text(series.header, 'IssuerOfPatientID')}\\{text(series.header, 'PatientID')}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{issuer}\\{patient_id}".encode()).hexdigest()[:12]
 
 
-def _with_splits(volumes: list[TrainingVolume]) -> list[TrainingVolume]:
-    patients = sorted({volume.patient_id for volume in volumes})
-    held_out = max(1, len(patients) // HELD_OUT_EVERY) if len(patients) >= 3 else 0
-    splits: dict[str, Split] = dict.fromkeys(patients, "train")
-    splits.update(dict.fromkeys(patients[:held_out], "validation"))
-    splits.update(dict.fromkeys(patients[held_out : 2 * held_out], "test"))
-    return [replace(volume, split=splits[volume.patient_id]) for volume in volumes]
+def _under_known_names(loose: Iterator[TrainingVolume], named: Sequence[TrainingVolume]) -> list[TrainingVolume]:
+    """Volumes whose Patient ID is the pseudonym or the name that others of the patient go by, under that name too."""
+    names = {_digest(volume.patient_id): volume.patient_id for volume in named}
+    return [replace(volume, patient_id=names.get(volume.patient_id, volume.patient_id)) for volume in loose]
+
+
+def _with_splits(named: Sequence[TrainingVolume], loose: Sequence[TrainingVolume]) -> list[TrainingVolume]:
+    said: dict[str, list[Split]] = {}
+    for volume in named:
+        if volume.split is not None:
+            said.setdefault(volume.patient_id, []).append(volume.split)
+    splits = {patient: strictest(several) for patient, several in said.items()}
+    splits |= splits_of({volume.patient_id for volume in loose} - set(splits), {})
+    return [replace(volume, split=splits.get(volume.patient_id)) for volume in (*named, *loose)]

@@ -7,10 +7,12 @@ Two layouts are read, told apart by their arrays:
 - plain: `ct` [slice, row, column] in HU, and `spacing_zyx`.
 """
 
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from models.intensity import AIR_HU, Hu
 
 Split: TypeAlias = Literal["train", "validation", "test"]
+Domain: TypeAlias = Literal["planning_ct", "mvct", "cbct"]
 
 _OPENKBP_OFFSET_HU = 1024
 _OPENKBP_LAST_TRAIN, _OPENKBP_LAST_VALIDATION = 200, 240
@@ -33,36 +36,29 @@ class TrainingVolume:
     """One CT volume of one patient."""
 
     patient_id: str
+    """The same for all volumes of a patient, whatever files they come from."""
     split: Split | None
     """None where the data set does not say; such a volume is used for training."""
     hu_zyx: Hu
     spacing_zyx_mm: tuple[float, float, float]
+    domain: Domain = "planning_ct"
+    """What took the image; MVCT and CBCT are real ones, not simulated."""
 
 
-def read_volumes(folder: Path) -> list[TrainingVolume]:
-    """All `.npz` volumes below the folder, by file name.
+def read_volume(path: Path) -> TrainingVolume:
+    """The planning CT of one `.npz` file, of either layout; the patient is named by the file.
 
     Raises
     ------
     TrainingDataError
-        If there is none, or a file has neither layout.
+        If the file can not be read, has neither layout, or its image or spacing can not be one.
     """
-    paths = sorted(folder.rglob("*.npz"))
-    if not paths:
-        raise TrainingDataError(f"{folder} has no .npz volume")
-    return [read_volume(path) for path in paths]
-
-
-def read_volume(path: Path) -> TrainingVolume:
-    """One volume; layouts and errors as in `read_volumes`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in ("ct", "voxel_mm", "spacing_zyx") if name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise TrainingDataError(f"{path} can not be read: {error}") from error
+    content = _arrays(path)
     if "ct" in content and "voxel_mm" in content:
+        _check(path, content["ct"], content["voxel_mm"])
         return _openkbp(path.stem, content["ct"], content["voxel_mm"])
     if "ct" in content and "spacing_zyx" in content:
+        _check(path, content["ct"], content["spacing_zyx"])
         return _plain(path.stem, content["ct"], content["spacing_zyx"])
     raise TrainingDataError(f"{path} has not the arrays of a training volume (ct, and voxel_mm or spacing_zyx)")
 
@@ -70,6 +66,28 @@ def read_volume(path: Path) -> TrainingVolume:
 def of_split(volumes: Sequence[TrainingVolume], split: Split) -> list[TrainingVolume]:
     """Volumes of one split; those without a split count as training."""
     return [volume for volume in volumes if (volume.split or "train") == split]
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        # Opened here: of an archive that is broken numpy leaves the file open.
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
+            found = arrays if isinstance(arrays, np.lib.npyio.NpzFile) else {}
+            return {name: found[name] for name in ("ct", "voxel_mm", "spacing_zyx") if name in found}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise TrainingDataError(f"{path} can not be read: {error}") from error
+
+
+def _check(path: Path, ct: NDArray[Any], spacing_mm: NDArray[Any]) -> None:
+    if not all(np.issubdtype(array.dtype, np.number) for array in (ct, spacing_mm)):
+        raise TrainingDataError(f"{path}: CT and spacing have to be numbers")
+    if ct.ndim != 3 or not ct.size:
+        raise TrainingDataError(f"{path}: the CT has the shape {ct.shape}, which is no volume")
+    if not np.isfinite(ct).all():
+        raise TrainingDataError(f"{path}: the CT has values that are not finite")
+    if spacing_mm.shape != (3,) or not np.isfinite(spacing_mm).all() or (spacing_mm <= 0).any():
+        raise TrainingDataError(f"{path}: the spacing {spacing_mm.tolist()} is not three positive numbers of mm")
 
 
 def _openkbp(patient_id: str, ct: NDArray[np.int16], voxel_mm: NDArray[np.float32]) -> TrainingVolume:

@@ -1,12 +1,16 @@
-"""Training volumes from folders of `.npz` or DICOM files."""
+"""Training volumes from folders of research collections, DICOM files and `.npz` files."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from models.training.volumes import Split
 from pipelines.base import PipelineError
+from pipelines.collection_index import CollectedSeries, write_index
 from pipelines.training_data import training_volumes
 from tests.pipelines.made import ct_series, oriented_series, ramp, write
 
@@ -24,7 +28,6 @@ def test_dicom_patients_are_split_and_not_named(tmp_path: Path) -> None:
     assert sorted(str(volume.split) for volume in volumes) == ["test", "train", "train", "validation"]
     assert len({volume.patient_id for volume in volumes}) == 4
     assert not any("SECRET" in volume.patient_id for volume in volumes)
-    assert volumes == volumes
 
 
 def test_two_patients_are_too_few_to_hold_one_out(tmp_path: Path) -> None:
@@ -60,5 +63,134 @@ def test_npz_volumes_are_taken_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["broken.npz", "none.txt"])
 def test_a_folder_without_a_volume_says_so(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"nothing")
-    with pytest.raises(PipelineError):
+    with pytest.raises(PipelineError, match=r"broken\.npz can not be read|no CT series and no \.npz volume"):
         training_volumes(tmp_path)
+
+
+def test_a_folder_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="absent is no folder"):
+        training_volumes(tmp_path / "absent")
+
+
+def test_series_with_two_spacings_is_refused_with_the_readers_reason(tmp_path: Path) -> None:
+    series = ct_series()
+    series[2].PixelSpacing = [1.0, 1.0]
+    write(series, tmp_path)
+    with pytest.raises(PipelineError, match=r"no series that can be used, the first of 1 because: .*[Ss]pacing"):
+        training_volumes(tmp_path)
+
+
+def test_patients_of_different_spacing_are_read_together(tmp_path: Path) -> None:
+    for number, spacing in enumerate(([1.0, 1.0], [2.5, 2.5])):
+        (tmp_path / str(number)).mkdir()
+        series = ct_series(PatientID=str(number), SeriesInstanceUID=f"1.2.{number}", PixelSpacing=spacing)
+        write(series, tmp_path / str(number))
+    assert [volume.spacing_zyx_mm[1:] for volume in training_volumes(tmp_path)] == [(1.0, 1.0), (2.5, 2.5)]
+
+
+@pytest.mark.parametrize(
+    ("header", "domain"),
+    [
+        ({"KVP": 120}, "planning_ct"),
+        ({"KVP": None}, "planning_ct"),
+        ({"KVP": 3500}, "mvct"),
+        ({"KVP": 125, "ManufacturerModelName": "OBI Cone-beam CT"}, "cbct"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "CBCT"]}, "cbct"),
+        ({"SeriesDescription": "compare with CBCT"}, "planning_ct"),
+    ],
+)
+def test_domain_of_a_loose_series_is_told_from_its_header(
+    tmp_path: Path, header: dict[str, Any], domain: str
+) -> None:  # fmt: skip
+    write(ct_series(**header), tmp_path)
+    assert [volume.domain for volume in training_volumes(tmp_path)] == [domain]
+
+
+def collection(folder: Path, entries: Sequence[CollectedSeries]) -> Path:
+    """A collection with a CT series of five slices for each entry."""
+    for entry in entries:
+        (folder / entry.folder).mkdir(parents=True)
+        uid = entry.series_instance_uid
+        write(ct_series(SeriesInstanceUID=uid, PatientID=entry.patient), folder / entry.folder)
+    write_index(folder, entries)
+    return folder
+
+
+def entry(patient: str, number: int, role: str = "planning_ct", split: Split | None = None) -> CollectedSeries:
+    return CollectedSeries(patient, f"1.2.{number}", "1.2.0", "CT", role, f"{patient}/{number}", 5, 1, split)
+
+
+def test_collection_is_read_with_its_pseudonyms_roles_and_splits(tmp_path: Path) -> None:
+    entries = [entry("A1", 1, "mvct", "test"), entry("A1", 2, split="test"), entry("B2", 3, "cbct", "train")]
+    volumes = training_volumes(collection(tmp_path, entries))
+    assert [(volume.patient_id, volume.domain, volume.split) for volume in volumes] == [
+        ("A1", "mvct", "test"),
+        ("A1", "planning_ct", "test"),
+        ("B2", "cbct", "train"),
+    ]
+
+
+def test_what_the_index_does_not_name_is_not_read(tmp_path: Path) -> None:
+    collection(tmp_path, [entry("A1", 1), entry("B2", 2)])
+    write_index(tmp_path, [entry("A1", 1)])
+    np.savez(tmp_path / "loose.npz", ct=ramp(), spacing_zyx=np.ones(3))
+    assert [volume.patient_id for volume in training_volumes(tmp_path)] == ["A1"]
+
+
+def test_other_roles_of_a_collection_are_passed_over(tmp_path: Path) -> None:
+    collection(tmp_path, [entry("A1", 1, "head_ct"), entry("A1", 2, "derived")])
+    with pytest.raises(PipelineError, match="no research collection"):
+        training_volumes(tmp_path)
+
+
+def test_collected_series_that_lost_an_image_is_left_out(tmp_path: Path) -> None:
+    collection(tmp_path, [entry("A1", 1)])
+    max((tmp_path / "A1" / "1").iterdir()).unlink()
+    with pytest.raises(PipelineError, match="because: The collection has 4 of the 5 images of the series"):
+        training_volumes(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[{}]", "[", '[{"patient": 1}]'])
+def test_index_that_can_not_be_read_does_not_turn_a_collection_into_loose_files(tmp_path: Path, content: str) -> None:
+    collection(tmp_path, [entry("A1", 1)])
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(PipelineError, match=r"index\.json is not the index of a research collection"):
+        training_volumes(tmp_path)
+
+
+def openkbp(folder: Path, patient_id: str) -> None:
+    folder.mkdir(exist_ok=True)
+    np.savez(folder / f"{patient_id}.npz", ct=np.zeros((8, 8, 4), np.int16), voxel_mm=np.ones(3))
+    (folder / "index.json").write_text('{"patients": []}')
+
+
+def test_all_layouts_below_a_folder_are_read_together(tmp_path: Path) -> None:
+    openkbp(tmp_path / "openkbp", "pt_241")
+    np.savez(tmp_path / "neck.npz", ct=ramp(), spacing_zyx=np.ones(3))
+    collection(tmp_path / "collected", [entry("A1", 1, "mvct", "validation")])
+    (tmp_path / "dicom").mkdir()
+    write(ct_series(SeriesInstanceUID="1.9"), tmp_path / "dicom")
+    found = {(volume.domain, volume.split) for volume in training_volumes(tmp_path)}
+    assert found == {("planning_ct", "test"), ("planning_ct", None), ("mvct", "validation"), ("planning_ct", "train")}
+
+
+def test_series_that_lies_there_twice_is_read_once(tmp_path: Path) -> None:
+    collection(tmp_path / "collected", [entry("A1", 1)])
+    collection(tmp_path / "again", [entry("A1", 1)])
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(ct_series(SeriesInstanceUID="1.2.1"), tmp_path / name)
+        write(ct_series(SeriesInstanceUID="1.2.9"), tmp_path / name)
+    assert len(training_volumes(tmp_path)) == 2
+
+
+def test_a_patient_is_in_one_split_over_all_layouts(tmp_path: Path) -> None:
+    openkbp(tmp_path / "openkbp", "pt_7")
+    collection(tmp_path / "collected", [entry("pt_7", 1, split="test"), entry("B2", 2, split="test")])
+    for number, patient in enumerate(("pt_7", "B2", "C3", "D4", "E5"), start=3):
+        (tmp_path / str(number)).mkdir()
+        write(ct_series(PatientID=patient, SeriesInstanceUID=f"1.2.{number}"), tmp_path / str(number))
+    volumes = training_volumes(tmp_path)
+    splits = {(volume.patient_id, volume.split) for volume in volumes}
+    assert (len(volumes), len({patient for patient, _ in splits}), len(splits)) == (8, 5, 5)
+    assert {("pt_7", "train"), ("B2", "test")} <= splits
