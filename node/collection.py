@@ -1,6 +1,6 @@
 """The research collection: received series that match a rule, copied de-identified into a data set with an index.
 
-    FOLDER/index.json                     one entry for each series: pseudonym, role, folder, number of instances
+    FOLDER/index.json                     one entry for each series: pseudonym, split, role, folder, number of instances
     FOLDER/PSEUDONYM/SERIES/N.dcm         the copies; every name is a digest or a number
 
 The key that makes the digests, and with it the way back to the patients, lies in a file of its own that only its owner
@@ -8,18 +8,18 @@ can read. Who opts out is left out, and what was collected before is removed.
 """
 
 import csv
-import json
 import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydicom import dcmread, dcmwrite
 from pydicom.uid import ExplicitVRLittleEndian
 
+from models.training.volumes import Split
 from node.config import CollectionRule
 from node.deidentification import Deidentifier
 from node.errors import NodeError
@@ -27,29 +27,16 @@ from node.headers import READ_ERRORS, text_of
 from node.ledger import Ledger
 from node.ledger.schema import Series, SeriesState
 from node.storage import Storage
+from pipelines.collection_index import CollectedSeries, read_index, write_index
 from pipelines.dicom.reading import quiet
+from pipelines.patient_splits import splits_of
 
 KEY_BYTES = 32
 OWNER_ONLY = 0o600
-INDEX = "index.json"
 COLLECTED = frozenset({"CT", "MR", "PT", "RTSTRUCT", "RTDOSE", "RTPLAN", "REG"})
 """Modalities without text in their pixels; a screenshot or an ultrasound may show a name that no rule can find."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Collected:
-    """One series of the data set."""
-
-    patient: str
-    series_instance_uid: str
-    study_instance_uid: str
-    modality: str
-    role: str
-    folder: str
-    instances: int
-    revision: int
 
 
 class Collector:
@@ -59,13 +46,14 @@ class Collector:
         self._rule = rule
         self._ledger = ledger
         self._storage = storage
-        self._deidentifier = Deidentifier(own_key(rule.key_file))
+        self._deidentifier = Deidentifier(own_key(rule.key_file), rule.structure_names)
 
     def collect(self) -> tuple[int, int]:
         """Bring the data set up to date; returns how many series were added, and how many removed."""
         opted_out = opt_outs(self._rule.opt_out_file)
         index = {one.series_instance_uid: one for one in read_index(self._rule.folder)}
-        removed = self._remove(index, {self._deidentifier.pseudonym(patient_id) for patient_id in opted_out})
+        known = {one.patient: one.split for one in index.values() if one.split is not None}
+        removed = self._remove(index, pseudonyms_of(opted_out, self._deidentifier))
         added = 0
         for series in self._ledger.series.all():
             if self._is_wanted(series, opted_out) and not self._is_there(index, series):
@@ -74,7 +62,7 @@ class Collector:
                     index[collected.series_instance_uid] = collected
                     self._remember(series.patient_id)
                     added += 1
-        write_index(self._rule.folder, index.values())
+        write_index(self._rule.folder, with_splits(index.values(), known))
         log.info("collected", extra={"collection": self._rule.name, "added": added, "removed": removed})
         return added, removed
 
@@ -87,11 +75,11 @@ class Collector:
             and series.patient_id != ""
         )
 
-    def _is_there(self, index: dict[str, Collected], series: Series) -> bool:
+    def _is_there(self, index: dict[str, CollectedSeries], series: Series) -> bool:
         known = index.get(self._deidentifier.uid(series.series_instance_uid))
         return known is not None and known.revision == series.revision
 
-    def _copy(self, series: Series) -> Collected | None:
+    def _copy(self, series: Series) -> CollectedSeries | None:
         """Copy a series; None where its files are gone, or its pixels may show text."""
         paths = [instance.path for instance in self._ledger.series.instances(series.id) if instance.path]
         pseudonym = self._deidentifier.pseudonym(series.patient_id)
@@ -103,7 +91,7 @@ class Collector:
             if not self._copy_instance(self._storage.absolute(path), folder / f"{number:05d}.dcm"):
                 shutil.rmtree(folder)
                 return None
-        return Collected(
+        return CollectedSeries(
             patient=pseudonym,
             series_instance_uid=uid,
             study_instance_uid=self._deidentifier.uid(series.study_instance_uid),
@@ -128,7 +116,7 @@ class Collector:
             return False
         return True
 
-    def _remove(self, index: dict[str, Collected], pseudonyms: set[str]) -> int:
+    def _remove(self, index: dict[str, CollectedSeries], pseudonyms: set[str]) -> int:
         gone = [uid for uid, one in index.items() if one.patient in pseudonyms]
         for uid in gone:
             del index[uid]
@@ -160,9 +148,23 @@ def own_key(path: Path) -> bytes:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(KEY_BYTES))
-    if path.stat().st_mode & 0o077:
+    return existing_key(path)
+
+
+def existing_key(path: Path) -> bytes:
+    """The key of the file.
+
+    Raises
+    ------
+    NodeError
+        If it can not be read, others than its owner may read it, or it is too short.
+    """
+    try:
+        mode, key = path.stat().st_mode, path.read_text().strip()
+    except OSError as error:
+        raise NodeError(f"the key of the collection can not be read: {error}") from error
+    if mode & 0o077:
         raise NodeError(f"{path} may be read by others than its owner: chmod 600 {path}")
-    key = path.read_text().strip()
     if len(key) < 2 * KEY_BYTES:
         raise NodeError(f"{path} holds no key of {2 * KEY_BYTES} hexadecimal digits")
     return bytes.fromhex(key)
@@ -185,16 +187,39 @@ def opt_outs(path: Path | None) -> set[str]:
     return {line.partition("#")[0].strip() for line in lines} - {""}
 
 
-def read_index(folder: Path) -> list[Collected]:
-    """The entries of a data set; none where there is no index yet."""
-    path = folder / INDEX
-    return [Collected(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+def pseudonyms_of(patient_ids: Iterable[str], deidentifier: Deidentifier) -> set[str]:
+    """What these patients are called in the data set."""
+    return {deidentifier.pseudonym(patient_id) for patient_id in patient_ids}
 
 
-def write_index(folder: Path, entries: Iterable[Collected]) -> None:
-    """Replace the index, at once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ordered: Sequence[Collected] = sorted(entries, key=lambda one: (one.patient, one.role, one.series_instance_uid))
-    temporary = folder / f"{INDEX}.new"
-    temporary.write_text(json.dumps([asdict(one) for one in ordered], indent=1))
-    os.replace(temporary, folder / INDEX)
+def with_splits(entries: Collection[CollectedSeries], known: Mapping[str, Split]) -> list[CollectedSeries]:
+    """The entries with a split for each patient; who has one keeps it, however the data set grows."""
+    splits = splits_of({one.patient for one in entries}, known)
+    return [replace(one, split=splits[one.patient]) for one in entries]
+
+
+def check_opt_outs(rules: Iterable[CollectionRule], data: Path) -> None:
+    """Refuse images of a data set that still holds somebody who has opted out since it was collected.
+
+    Looks at the data sets of the rules that lie in `data`, or `data` in them; a copy elsewhere nobody knows of.
+
+    Raises
+    ------
+    NodeError
+        If there is such a patient, or the list or the key can not be read: then nobody can tell.
+    """
+    for rule in rules:
+        held = {one.patient for one in read_index(rule.folder)} if _overlap(rule.folder, data) else set()
+        opted_out = opt_outs(rule.opt_out_file) if held else set()
+        if opted_out:
+            pseudonyms = pseudonyms_of(opted_out, Deidentifier(existing_key(rule.key_file)))
+            if held & pseudonyms:
+                raise NodeError(
+                    f"{rule.name} holds images of {len(held & pseudonyms)} who opted out since they were collected: "
+                    f"run rtnode collect {rule.name} first"
+                )
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    one, other = one.resolve(), other.resolve()
+    return one.is_relative_to(other) or other.is_relative_to(one)

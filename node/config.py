@@ -20,6 +20,8 @@ EMBEDDED = tuple(Path(__file__).parents[level] / name for level, name in ((0, "d
 
 T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
+StructureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_~!+-]{1,16}$")]
+"""As TG-263 forms a name; without its ^, behind which anything may stand."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Uid = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
 """A UID as a site may have to write one (PS3.5 9.1)."""
@@ -186,6 +188,8 @@ class CollectionRule(_Settings):
     folder: Path
     key_file: Path
     opt_out_file: Path | None = None
+    structure_names: Mapping[str, StructureName] = {}
+    """TG-263 names by the ROI names of the site."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 The table of what happens to which element is the standard's, as dicom-anonymizer keeps it. Identifiers are replaced by
 keyed digests: the same person, study or UID gets the same replacement everywhere, and nobody without the key can tell
-which. Dates are shifted by one number of days for each patient, so that intervals stay.
+which. Dates are shifted by one number of days for each patient, so that intervals stay. Of the ROI names of a structure
+set those stay that are names of TG-263 or that the site's table makes into one; a name that says anything else becomes
+a number.
 
 References
 ----------
@@ -13,7 +15,7 @@ Characteristics), E.3.9 (Retain Device Identity, in part: maker and model, which
 import hashlib
 import hmac
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -28,11 +30,19 @@ from pydicom.sr.coding import Code
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
+from pipelines.dicom.elements import text
+from pipelines.dicom.structure_names import standard_name
+
 STANDARD_UID_ROOT = "1.2.840.10008."
 """UIDs below it are the standard's own: SOP classes, transfer syntaxes, coding schemes."""
 LONGEST_SHIFT_DAYS = 3650
 PATIENT_CHARACTERISTICS = frozenset({"PatientSex", "PatientAge", "PatientSize", "PatientWeight", "SmokingStatus"})
-METHOD = ["PS3.15 Basic Profile", "dates modified", "patient characteristics retained"]
+METHOD = [
+    "PS3.15 Basic Profile",
+    "dates modified",
+    "patient characteristics retained",
+    "ROI names of TG-263 retained",
+]
 OPTIONS = (
     codes.DCM.BasicApplicationConfidentialityProfile,
     codes.DCM.RetainLongitudinalTemporalInformationModifiedDatesOption,
@@ -66,8 +76,10 @@ class Action(StrEnum):
 class Deidentifier:
     """Replaces identities by digests under one key."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, structure_names: Mapping[str, str] | None = None) -> None:
+        """`structure_names`: TG-263 names by ROI names of the site, upper and lower case alike."""
         self._key = key
+        self._structure_names = {_folded(name): known for name, known in (structure_names or {}).items()}
 
     def pseudonym(self, patient_id: str) -> str:
         """What the patient is called instead; ten characters."""
@@ -115,10 +127,23 @@ class Deidentifier:
         if action is Action.EMPTY:
             return DataElement(element.tag, element.VR, [] if element.VR == "SQ" else None)
         if element.VR == "SQ":
-            return DataElement(element.tag, "SQ", [self._cleaned(item, shift) for item in element.value])
+            items = [self._cleaned(item, shift) for item in element.value]
+            if element.keyword == "StructureSetROISequence":
+                self._name_rois(element.value, items)
+            return DataElement(element.tag, "SQ", items)
         if action is Action.DUMMY:
             return DataElement(element.tag, element.VR, DUMMIES.get(element.VR, DUMMY_TEXT))
         return element
+
+    def _name_rois(self, originals: Sequence[Dataset], copies: Sequence[Dataset]) -> None:
+        """Give the copies names that say no more than anatomy; two regions that had different names keep different."""
+        sources: dict[str, str] = {}
+        for number, (original, copy) in enumerate(zip(originals, copies, strict=True), start=1):
+            original_name = text(original, "ROIName")
+            name = self._structure_names.get(_folded(original_name)) or standard_name(original_name)
+            if name is None or sources.setdefault(name, original_name) != original_name:
+                name = f"ROI {number}"
+            copy.ROIName = name
 
     def _replaced_uid(self, original: str) -> str:
         return original if original.startswith(STANDARD_UID_ROOT) or not original else self.uid(original)
@@ -150,6 +175,10 @@ def shifted(text: str, shift: timedelta) -> str:
     except ValueError:
         return ""
     return moved.strftime(form or "") + text[len(digits) :]
+
+
+def _folded(roi_name: str) -> str:
+    return roi_name.strip().casefold()
 
 
 @cache

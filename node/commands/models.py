@@ -9,7 +9,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from node.commands.options import ConfigOption, JsonOption
-from node.config import load_config
+from node.config import Config, load_config
+from node.log import start_log
 from pipelines.base import TrainingOptions
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the images.")]
@@ -57,11 +58,12 @@ def train(
 ) -> None:
     """Train the model of a pipeline; goes on where an earlier run with the same output stopped."""
     options = TrainingOptions(updates=updates, slices=slices, seed=seed, device=device)
+    trained = settings_for(data, config).pipeline(pipeline, verify=False)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("train", total=1.0)
-        weights = load_config(config).pipeline(pipeline, verify=False).train(
+        weights = trained.train(
             data, output, options, lambda done, what: progress.update(task, completed=done, description=what)
-        )  # fmt: skip
+        )
     typer.echo(f"weights and card: {weights}")
 
 
@@ -73,11 +75,12 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the model of a pipeline on held-out images."""
+    evaluated = settings_for(data, config).pipeline(pipeline)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("evaluate", total=1.0)
-        figures = load_config(config).pipeline(pipeline).evaluate(
+        figures = evaluated.evaluate(
             data, output, lambda done, what: progress.update(task, completed=done, description=what)
-        )  # fmt: skip
+        )
     if as_json:
         Console().print_json(data=dict(figures))
         return
@@ -85,6 +88,17 @@ def evaluate(
     for name, value in figures.items():
         table.add_row(name, f"{value:.4g}")
     Console().print(table)
+
+
+def settings_for(data: Path, config: Path | None) -> Config:
+    """The configuration, once it is sure that the images are of nobody who has opted out."""
+    from node.collection import check_opt_outs
+
+    settings = load_config(config)
+    check_opt_outs(settings.collections, data)
+    # Says which series the reader leaves out, and why.
+    start_log("WARNING")
+    return settings
 
 
 def _model_record(name: str) -> dict[str, str]:

@@ -1,47 +1,64 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node.collection import Collector, opt_outs, own_key, read_index
-from node.config import CollectionRule
-from node.errors import NodeError
+from node.collection import Collector, check_opt_outs, opt_outs, own_key
+from node.config import CollectionRule, load_config
+from node.errors import ConfigError, NodeError
 from node.intake import SUCCESS, Intake, Received
 from node.ledger import Ledger
 from node.ledger.schema import SeriesState
 from node.ledger.series import Settlement
 from node.storage import Storage
+from pipelines.collection_index import read_index
 from pipelines.dicom.image_series import read_image_series
+from pipelines.dicom.structure_set import read_structure_set
 from pipelines.dicom.writing import file_bytes
-from tests.pipelines.made import ct_series
+from pipelines.training_data import training_volumes
+from tests.ct import new_ct_series
+from tests.dicom_files import structure_set
+from tests.pipelines.made import changed, ct_series
+from tests.pipelines.made import write as write_files
 
 
 @dataclass(frozen=True)
 class Node:
-    """The state folder of a node that has received one series of patient RAMP-1 in the role cbct."""
+    """The state folder of a node that has received series."""
 
     storage: Storage
     ledger: Ledger
 
+    def receive(self, datasets: Sequence[Dataset], role: str) -> None:
+        """One series, settled in the role."""
+        intake = Intake(self.storage, self.ledger)
+        for dataset in datasets:
+            uids = dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian
+            assert intake.accept(Received(file_bytes(dataset), *uids, "CONSOLE")).status == SUCCESS
+        (series,) = self.ledger.series.receiving()
+        settled = Settlement(SeriesState.SETTLED, role, None, frozenset())
+        assert self.ledger.series.settle(series, len(datasets), settled)
+
 
 @pytest.fixture
-def received(tmp_path: Path) -> Iterator[Node]:
+def empty(tmp_path: Path) -> Iterator[Node]:
     storage = Storage(tmp_path / "state")
     ledger = Ledger(f"sqlite:///{tmp_path / 'state' / 'ledger.sqlite3'}")
-    intake = Intake(storage, ledger)
-    for dataset in ct_series(PatientID="RAMP-1"):
-        uids = dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian
-        assert intake.accept(Received(file_bytes(dataset), *uids, "CONSOLE")).status == SUCCESS
-    (series,) = ledger.series.receiving()
-    assert ledger.series.settle(series, 5, Settlement(SeriesState.SETTLED, "cbct", None, frozenset()))
     yield Node(storage, ledger)
     ledger.close()
+
+
+@pytest.fixture
+def received(empty: Node) -> Node:
+    """A node that has received one series of patient RAMP-1 in the role cbct."""
+    empty.receive(ct_series(PatientID="RAMP-1"), "cbct")
+    return empty
 
 
 def rule(folder: Path, **changes: object) -> CollectionRule:
@@ -135,3 +152,114 @@ def test_command_collects_what_the_configuration_names(received: Node, tmp_path:
     command = [sys.executable, "-m", "node", "collect", "--config", str(config)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     assert answer.stdout == f"research: 1 series added, 0 removed, in {tmp_path / 'd'}\n"
+
+
+def splits(folder: Path) -> dict[str, str | None]:
+    return {one.patient: one.split for one in read_index(folder)}
+
+
+def test_patients_keep_their_split_while_the_collection_grows(empty: Node, tmp_path: Path) -> None:
+    before: dict[str, str | None] = {}
+    for number in range(6):
+        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        collect(empty, rule(tmp_path))
+        after = splits(tmp_path / "data")
+        assert {patient: after[patient] for patient in before} == before
+        before = after
+    assert sorted(str(split) for split in before.values()) == ["test", *["train"] * 4, "validation"]
+
+
+def test_all_series_of_a_patient_are_in_one_split(empty: Node, tmp_path: Path) -> None:
+    for number in range(4):
+        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "planning_ct")
+    chosen = rule(tmp_path, roles=["cbct", "planning_ct"])
+    collect(empty, chosen)
+    for number in range(4):
+        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+    assert collect(empty, chosen) == (4, 0)
+    volumes = training_volumes(tmp_path / "data")
+    assert sorted(volume.domain for volume in volumes) == ["cbct"] * 4 + ["planning_ct"] * 4
+    assert len({(volume.patient_id, volume.split) for volume in volumes}) == 4
+    assert {volume.patient_id: volume.split for volume in volumes} == splits(tmp_path / "data")
+
+
+def test_an_index_from_before_there_were_splits_gets_them(received: Node, tmp_path: Path) -> None:
+    collect(received, rule(tmp_path))
+    index = tmp_path / "data" / "index.json"
+    index.write_text(
+        json.dumps([{k: v for k, v in one.items() if k != "split"} for one in json.loads(index.read_text())])
+    )
+    assert list(splits(tmp_path / "data").values()) == [None]
+    collect(received, rule(tmp_path))
+    assert list(splits(tmp_path / "data").values()) == ["train"]
+
+
+def test_structure_set_keeps_standard_names_and_loses_the_patient(empty: Node, tmp_path: Path) -> None:
+    images = new_ct_series(patient_id="SECRETID")
+    frame = images[0].FrameOfReferenceUID
+    rois = [
+        changed(Dataset(), ROINumber=number, ReferencedFrameOfReferenceUID=frame, ROIName=name)
+        for number, name in enumerate(("Parotid_L", "PTV SECRET^NAME", "Myelon", "Secret bolus"), start=1)
+    ]
+    empty.receive([structure_set(images, PatientName="SECRET^NAME", StructureSetROISequence=rois)], "structure_set")
+    collect(empty, rule(tmp_path, roles=["structure_set"], structure_names={"Myelon": "SpinalCord"}))
+    (path,) = (tmp_path / "data").rglob("*.dcm")
+    assert b"SECRET" not in path.read_bytes().upper()
+    assert [roi.name for roi in read_structure_set(path).rois] == ["Parotid_L", "ROI 2", "SpinalCord", "ROI 4"]
+
+
+def test_structure_name_of_the_configuration_has_to_be_of_the_form_of_tg_263(tmp_path: Path) -> None:
+    (tmp_path / "node.yaml").write_text(f"state_dir: {tmp_path}")
+    (tmp_path / "roles.yaml").write_text("- {role: cbct, all: {Modality: CT}}")
+    entry = {"name": "a", "roles": ["cbct"], "folder": "d", "key_file": "k", "structure_names": {"PTV": "PTV^Suzuki"}}
+    (tmp_path / "collections.yaml").write_text(json.dumps([entry]))
+    with pytest.raises(ConfigError, match="structure_names"):
+        load_config(tmp_path)
+
+
+def test_data_set_that_holds_who_opted_out_is_refused_until_it_is_collected_again(
+    received: Node, tmp_path: Path
+) -> None:
+    (tmp_path / "opt_out.txt").write_text("")
+    chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
+    collect(received, chosen)
+    check_opt_outs([chosen], tmp_path / "data")
+    (tmp_path / "opt_out.txt").write_text("RAMP-1")
+    (patient,) = (path for path in (tmp_path / "data").iterdir() if path.is_dir())
+    for data in (tmp_path / "data", tmp_path, patient):
+        with pytest.raises(
+            NodeError, match="holds images of 1 who opted out since they were collected: run rtnode collect"
+        ):
+            check_opt_outs([chosen], data)
+    check_opt_outs([chosen], tmp_path / "elsewhere")
+    collect(received, chosen)
+    check_opt_outs([chosen], tmp_path / "data")
+
+
+def test_without_the_key_nobody_can_tell_who_opted_out(received: Node, tmp_path: Path) -> None:
+    (tmp_path / "opt_out.txt").write_text("SOMEBODY")
+    chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
+    collect(received, chosen)
+    (tmp_path / "secret" / "key").unlink()
+    with pytest.raises(NodeError, match="the key of the collection can not be read"):
+        check_opt_outs([chosen], tmp_path / "data")
+    assert not (tmp_path / "secret" / "key").exists()
+
+
+def test_loose_copies_of_collected_images_are_of_the_same_patient_and_split(empty: Node, tmp_path: Path) -> None:
+    for number in range(4):
+        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+    collect(empty, rule(tmp_path))
+    for number, one in enumerate(read_index(tmp_path / "data")):
+        copies = [dcmread(path) for path in (tmp_path / "data" / one.folder).glob("*.dcm")]
+        loose = tmp_path / "data" / "beside the index" / str(number)
+        elsewhere = tmp_path / "elsewhere" / str(number)
+        for folder in (loose, elsewhere):
+            folder.mkdir(parents=True)
+            write_files([changed(copy, SeriesInstanceUID=f"1.2.{number}") for copy in copies], folder)
+    (tmp_path / "both").mkdir()
+    for name in ("data", "elsewhere"):
+        (tmp_path / name).rename(tmp_path / "both" / name)
+    volumes = training_volumes(tmp_path / "both")
+    assert len(volumes) == 8
+    assert len({(volume.patient_id, volume.split) for volume in volumes}) == 4

@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from datetime import timedelta
 
 import pytest
@@ -105,6 +106,45 @@ def test_uid_is_a_digest_that_depends_on_the_key() -> None:
     original = generate_uid()
     assert Deidentifier(KEY).uid(original) == Deidentifier(KEY).uid(original)
     assert Deidentifier(KEY).uid(original) != Deidentifier(b"o" * 32).uid(original)
+
+
+def structure_set(*roi_names: str | None) -> Dataset:
+    """Regions numbered from 7 up, with these names."""
+    dataset = Dataset()
+    dataset.PatientID = "SECRETID"
+    items = []
+    for number, name in enumerate(roi_names, start=7):
+        item = Dataset()
+        item.ROINumber, item.ROIName, item.ROIDescription = number, name, "SECRET"
+        items.append(item)
+    dataset.StructureSetROISequence = items
+    return dataset
+
+
+def roi_names(dataset: Dataset, structure_names: Mapping[str, str] | None = None) -> list[str]:
+    copy = Deidentifier(KEY, structure_names).deidentified(dataset)
+    assert "SECRET" not in str(copy)
+    return [item.ROIName for item in copy.StructureSetROISequence]
+
+
+def test_roi_names_of_tg_263_stay_and_others_are_numbered() -> None:
+    original = structure_set("Parotid_L", "Mr SECRET bolus", "PTVp_5040", "Heart^SECRET", None, "SPINALCORD")
+    assert roi_names(original) == ["Parotid_L", "ROI 2", "PTVp_5040", "ROI 4", "ROI 5", "SpinalCord"]
+
+
+def test_roi_numbers_stay_so_that_contours_find_their_region() -> None:
+    copy = Deidentifier(KEY).deidentified(structure_set("Heart", "SECRET"))
+    assert [item.ROINumber for item in copy.StructureSetROISequence] == [7, 8]
+
+
+def test_roi_names_of_the_site_become_what_its_table_says() -> None:
+    table = {"Rückenmark": "SpinalCord", "Mandible": "Bone_Mandible"}
+    names = roi_names(structure_set("RÜCKENMARK", "mandible ", "SECRET mandible"), table)
+    assert names == ["SpinalCord", "Bone_Mandible", "ROI 3"]
+
+
+def test_two_regions_do_not_come_to_one_name() -> None:
+    assert roi_names(structure_set("Heart", "HEART", "Herz"), {"Herz": "Heart"}) == ["Heart", "ROI 2", "ROI 3"]
 
 
 @pytest.mark.parametrize(
