@@ -15,6 +15,8 @@ from models.training.volumes import Split
 from pipelines.base import InputRejected
 
 INDEX = "index.json"
+_KEY = "series_instance_uid"
+"""What every entry of an index has had in all versions."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,19 @@ def write_index(folder: Path, entries: Iterable[CollectedSeries]) -> None:
 
 
 def collections_below(data: Path) -> Iterator[Path]:
-    """Folders of research collections at or below `data`.
-
-    Other programs write files of that name too; the index of a collection is a list, or can not be read, which
-    must not turn a collection into loose files.
-    """
+    """Folders of research collections at or below `data`; other files of the name of the index are passed over."""
     for path in sorted(data.rglob(INDEX)):
-        try:
-            is_collection = isinstance(json.loads(path.read_bytes()), list)
-        except (OSError, ValueError):
-            is_collection = True
-        if is_collection:
+        if _is_index(path):
             yield path.parent
+
+
+def _is_index(path: Path) -> bool:
+    """Whether the file is the index of a collection, or may have been: damage must not make loose files of one."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return True
+    return isinstance(document, list) and all(isinstance(one, dict) and _KEY in one for one in document)
 
 
 def paths_of(folder: Path, entry: CollectedSeries) -> list[Path]:

@@ -150,7 +150,7 @@ def test_collected_series_that_lost_an_image_is_left_out(tmp_path: Path) -> None
         training_volumes(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[{}]", "[", '[{"patient": 1}]'])
+@pytest.mark.parametrize("content", ["", "[", '[{"series_instance_uid": "1.2.3"}]'])
 def test_index_that_can_not_be_read_does_not_turn_a_collection_into_loose_files(tmp_path: Path, content: str) -> None:
     collection(tmp_path, [entry("A1", 1)])
     (tmp_path / "index.json").write_text(content)
@@ -158,10 +158,16 @@ def test_index_that_can_not_be_read_does_not_turn_a_collection_into_loose_files(
         training_volumes(tmp_path)
 
 
-def openkbp(folder: Path, patient_id: str) -> None:
+def openkbp(folder: Path, patient_id: str, index: str = "{}") -> None:
     folder.mkdir(exist_ok=True)
     np.savez(folder / f"{patient_id}.npz", ct=np.zeros((8, 8, 4), np.int16), voxel_mm=np.ones(3))
-    (folder / "index.json").write_text('{"patients": []}')
+    (folder / "index.json").write_text(index)
+
+
+@pytest.mark.parametrize("index", ['{"patients": []}', '[{"name": "pt_1"}]', "3"])
+def test_index_of_another_program_is_passed_over(tmp_path: Path, index: str) -> None:
+    openkbp(tmp_path, "pt_1", index)
+    assert [volume.patient_id for volume in training_volumes(tmp_path)] == ["pt_1"]
 
 
 def test_all_layouts_below_a_folder_are_read_together(tmp_path: Path) -> None:
