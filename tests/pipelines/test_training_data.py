@@ -183,10 +183,9 @@ def test_all_layouts_below_a_folder_are_read_together(tmp_path: Path) -> None:
 def test_series_that_lies_there_twice_is_read_once(tmp_path: Path) -> None:
     collection(tmp_path / "collected", [entry("A1", 1)])
     collection(tmp_path / "again", [entry("A1", 1)])
-    for name in ("one", "two"):
+    for name, uid in (("one", "1.2.1"), ("two", "1.2.9"), ("three", "1.2.9")):
         (tmp_path / name).mkdir()
-        write(ct_series(SeriesInstanceUID="1.2.1"), tmp_path / name)
-        write(ct_series(SeriesInstanceUID="1.2.9"), tmp_path / name)
+        write(ct_series(SeriesInstanceUID=uid), tmp_path / name)
     assert len(training_volumes(tmp_path)) == 2
 
 
