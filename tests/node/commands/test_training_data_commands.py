@@ -64,6 +64,13 @@ def test_series_with_a_gap_is_refused_with_its_reason(data: Path) -> None:
     assert "SECRET" not in answer.stderr
 
 
+def test_one_patient_alone_is_refused(data: Path) -> None:
+    for number in range(2):
+        (data / str(number)).mkdir()
+        write(ct_series(SeriesInstanceUID=f"1.2.{number}"), data / str(number))
+    assert refusal(data) == "rtnode: unpaired training needs at least two patients, and there is one"
+
+
 def test_who_opted_out_after_the_collection_is_not_trained_on(data: Path) -> None:
     folder = data.parent
     (folder / "opt_out.txt").write_text("RAMP-1\n")
