@@ -20,11 +20,13 @@ from pydantic import ValidationError
 from node.config import Limits, NodeSettings, PipelineSettings
 from node.errors import NodeError
 from node.ledger.schema import Job
-from node.worker import DEATH_NOTE, WarmUp, WorkerDied, run_job
+from node.worker import DEATH_NOTE, WarmUp, WorkerDied, has_begun, run_job, stacks_at_time_limit
 from pipelines.execution import REPORT_NAME, JobOrder, JobReport
 
 OVERTIME_S = 30.0
 """How long the node waits, after the time limit, for the worker to end itself."""
+BEGIN_WITHIN_S = 600.0
+"""How long a job may lie with a worker that has not begun it: a new worker first loads every network."""
 CONNECT_TIMEOUT_S = 30
 RECONNECT_TIMEOUT_S = 3
 WITHOUT_WORKERS_S = 30.0
@@ -67,13 +69,17 @@ class Ended:
     worker_died: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
     job: Job
     order: JobOrder
     future: "Future[None]"
     limits: Limits
-    started_s: float
+    handed_over_s: float
+    begun_s: float | None = None
+    """When the node first saw that a worker had begun it; only from then on does its time run."""
+    killed_because: str = ""
+    """Why the node has killed its worker, if it has."""
 
 
 class Engine:
@@ -144,6 +150,7 @@ class Engine:
         """Hand a job to the next free worker."""
         assert self._client is not None
         limits = self._pipelines[job.pipeline].limits
+        handed_over_s = time.monotonic()
         future = self._client.submit(
             run_job,
             order,
@@ -153,7 +160,7 @@ class Engine:
             pure=False,
             resources=limits.resources or None,
         )
-        self._running[job.id] = _Running(job, order, future, limits, time.monotonic())
+        self._running[job.id] = _Running(job, order, future, limits, handed_over_s)
         future.add_done_callback(lambda _: self._wake())
 
     def _start_again(self) -> None:
@@ -183,25 +190,33 @@ class Engine:
             return Ended(running.job, output_dir, reason="the scheduler of the workers vanished")
         if future.status == "error":
             return _failed(running, future.exception())
-        if time.monotonic() - running.started_s > running.limits.time_s + OVERTIME_S:
-            return self._overtime(running)
+        if self._is_overdue(running):
+            return self._take_away(running)
         return None
 
-    def _overtime(self, running: _Running) -> Ended | None:
-        """Not even the worker's own watchdog has ended the job: the worker is stopped, or there never was one."""
+    def _is_overdue(self, running: _Running) -> bool:
+        """Not even the worker's own watchdog has ended the job, or no worker has begun it."""
+        now_s = time.monotonic()
+        if running.begun_s is None and has_begun(running.order):
+            running.begun_s = now_s
+        if running.begun_s is None:
+            return now_s - running.handed_over_s > BEGIN_WITHIN_S
+        return now_s - running.begun_s > running.limits.time_s + OVERTIME_S
+
+    def _take_away(self, running: _Running) -> Ended | None:
+        """The worker is stopped, or hangs while it starts, or there never was one."""
         assert self._client is not None
         processing = self._client.processing()
         workers = [address for address, keys in processing.items() if running.future.key in keys]
+        has_run = running.begun_s is not None
+        reason = _time_is_over(running.limits) if has_run else _not_begun(running.limits)
         if workers and self._cluster:
             # The job ends with its worker, as soon as the scheduler has noticed; no other job is given to it before.
+            running.killed_because = reason
             _kill(self._cluster, workers)
             return None
         running.future.cancel(force=True)
-        if not workers:
-            offered = running.limits.resources or "none"
-            reason = f"no worker took it within its time limit; the resources that it asks for: {offered}"
-            return Ended(running.job, running.order.output_dir, reason=reason)
-        return Ended(running.job, running.order.output_dir, reason=_time_is_over(running.limits), worker_died=True)
+        return Ended(running.job, running.order.output_dir, reason=reason, worker_died=has_run)
 
     def _worker_memory(self) -> int:
         """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""
@@ -227,9 +242,12 @@ class Engine:
 
 
 def _kill(cluster: LocalCluster, workers: Sequence[str]) -> None:
-    """End workers of this machine; their nannies start new ones."""
+    """End workers of this machine; their nannies start new ones, or the engine does when none is left."""
+    known = cluster.scheduler.workers if cluster.scheduler else {}
+    # By the nanny's own address: it learns that of its worker only after the worker has loaded the networks.
+    nannies = {known[address].nanny for address in workers if address in known}
     for nanny in cluster.workers.values():
-        if nanny.worker_address in workers and nanny.pid:
+        if nanny.address in nannies and nanny.pid:
             os.kill(nanny.pid, signal.SIGKILL)
 
 
@@ -247,17 +265,28 @@ def _failed(running: _Running, error: BaseException) -> Ended:
     output_dir = running.order.output_dir
     if not isinstance(error, KilledWorker | WorkerDied):
         return Ended(running.job, output_dir, reason=f"{type(error).__name__}: {error}")
-    return Ended(running.job, output_dir, reason=_cause_of_death(running), worker_died=True)
+    # A worker that died before it had begun the job was not killed by it.
+    return Ended(running.job, output_dir, reason=_cause_of_death(running), worker_died=has_begun(running.order))
 
 
 def _cause_of_death(running: _Running) -> str:
+    """What whoever ended the worker has left word of; a worker without a word died by itself, or by a stranger."""
     note = running.order.output_dir / DEATH_NOTE
     if note.is_file():
         return note.read_text()
-    if time.monotonic() - running.started_s >= running.limits.time_s:
+    stacks = stacks_at_time_limit(running.order)
+    if stacks:
+        log.warning("job ended by its time limit", extra={"job": running.job.id, "stacks": stacks})
         return _time_is_over(running.limits)
-    return "its worker process died"
+    if running.killed_because:
+        return running.killed_because
+    return "its worker process died" if has_begun(running.order) else "its worker process died before it had begun"
 
 
 def _time_is_over(limits: Limits) -> str:
     return f"took longer than its limit of {limits.time_s:g} s"
+
+
+def _not_begun(limits: Limits) -> str:
+    offered = limits.resources or "none"
+    return f"no worker began it within {BEGIN_WITHIN_S:g} s; the resources that it asks for: {offered}"

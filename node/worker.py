@@ -1,12 +1,15 @@
-"""What a worker process does with one job: limits around the pipeline. It knows paths, neither ledger nor network."""
+"""What a worker process does with one job: limits around the pipeline. It knows paths, neither ledger nor network.
+
+Whoever ends a worker leaves word of it beside the attempt: the node must not guess the cause from its own clock.
+"""
 
 import faulthandler
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 from distributed import Worker
@@ -16,7 +19,7 @@ from node.log import hush_libraries
 from pipelines.execution import JobOrder, execute, load_pipeline
 
 DEATH_NOTE = "death.txt"
-"""File in the attempt's folder in which a worker says why it ends itself."""
+"""File in the attempt's folder in which a worker says that it ends itself for its memory."""
 MEMORY_CHECK_S = 0.1
 BYTES_PER_GIB = 2**30
 EXIT_LIMIT = 70
@@ -37,11 +40,26 @@ def run_job(order: JobOrder, time_s: float, memory_gib: float) -> None:
         next one, but the ledger counts attempts.
     """
     try:
-        order.output_dir.with_suffix(".begun").touch(exist_ok=False)
+        marker = _begun_marker(order).open("x")
     except FileExistsError as error:
         raise WorkerDied(f"the worker of attempt {order.attempt} of job {order.job_id} died") from error
-    with _time_limit(time_s), _memory_limit(memory_gib, order.output_dir):
+    with marker, _time_limit(time_s, marker), _memory_limit(memory_gib, order.output_dir):
         execute(order)
+
+
+def has_begun(order: JobOrder) -> bool:
+    """Whether a worker has begun the attempt; before that it may still load its networks."""
+    return _begun_marker(order).is_file()
+
+
+def stacks_at_time_limit(order: JobOrder) -> str:
+    """Where every thread of the worker was when its watchdog ended it; empty when it did not."""
+    return _begun_marker(order).read_text(errors="replace") if has_begun(order) else ""
+
+
+def _begun_marker(order: JobOrder) -> Path:
+    """Beside the folder of the attempt, which becomes the result."""
+    return order.output_dir.with_suffix(".begun")
 
 
 class WarmUp(WorkerPlugin):
@@ -58,9 +76,9 @@ class WarmUp(WorkerPlugin):
 
 
 @contextmanager
-def _time_limit(time_s: float) -> Iterator[None]:
-    """The watchdog is a C thread: it fires even while an extension holds the interpreter's lock."""
-    faulthandler.dump_traceback_later(time_s, exit=True, file=sys.__stderr__ or sys.stderr)
+def _time_limit(time_s: float, stacks: TextIO) -> Iterator[None]:
+    """The watchdog is a C thread: it fires, and leaves the stacks, even while an extension holds the lock of Python."""
+    faulthandler.dump_traceback_later(time_s, exit=True, file=stacks)
     try:
         yield
     finally:
@@ -84,5 +102,8 @@ def _watch_memory(memory_gib: float, folder: Path, done: threading.Event) -> Non
     while not done.wait(MEMORY_CHECK_S):
         used_gib = process.memory_info().rss / BYTES_PER_GIB
         if used_gib > memory_gib:
-            (folder / DEATH_NOTE).write_text(f"used {used_gib:.1f} GiB, more than its limit of {memory_gib:g} GiB")
-            os._exit(EXIT_LIMIT)
+            try:
+                (folder / DEATH_NOTE).write_text(f"used {used_gib:.1f} GiB, more than its limit of {memory_gib:g} GiB")
+            finally:
+                # Also on a full disk: without its note the limit still holds.
+                os._exit(EXIT_LIMIT)

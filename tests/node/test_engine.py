@@ -1,11 +1,17 @@
 """Jobs that hang, die, fail or eat: each costs itself, and nobody else."""
 
 import os
+import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
+from distributed import Client, Future
 from pydicom import Dataset
 
 from node import engine
@@ -17,10 +23,12 @@ from tests.trials import Trouble, attempts
 from tests.waiting import wait_until
 
 TIME_S = 1.5
-TIMED = {"hangs", "hangs_once", "holds_the_interpreter", "backtracks", "stops"}
+TIMED = {"hangs", "hangs_once", "hangs_unseen", "holds_the_interpreter", "backtracks", "stops"}
 TROUBLES: dict[str, dict[str, Any]] = {
     **{trouble.name.lower(): {"trouble": trouble.value} for trouble in Trouble},
     "hangs_once": {"trouble": "hangs", "attempts_in_trouble": 1},
+    "hangs_unseen": {"trouble": "hangs", "attempts_in_trouble": 1},
+    "asks_too_much": {},
     "dies_once": {"trouble": "dies", "attempts_in_trouble": 1},
     "holds_the_interpreter": {"trouble": "holds the interpreter", "attempts_in_trouble": 1},
     "backtracks": {"trouble": "backtracks", "attempts_in_trouble": 1},
@@ -34,11 +42,14 @@ ENDED = (JobState.FINISHED, JobState.FAILED, JobState.SUPERSEDED)
 
 def pipeline(folder: Path, name: str) -> dict[str, Any]:
     (folder / name).mkdir(exist_ok=True)
+    limits: dict[str, Any] = {"time_s": TIME_S if name in TIMED else 600, "memory_gib": 1.5}
+    if name == "asks_too_much":
+        limits["resources"] = {"GPU": 1}
     return {
         "class": "tests.trials:TrialCopy",
         "settings": {"folder": str(folder / name), **TROUBLES[name]},
         "when": {"role": name},
-        "limits": {"time_s": TIME_S if name in TIMED else 600, "memory_gib": 1.5},
+        "limits": limits,
     }
 
 
@@ -46,7 +57,9 @@ def config(folder: Path, **settings: Any) -> Path:
     """A node with one pipeline for each trouble; a series chooses it by its description."""
     roles = [{"role": name, "all": {"SeriesDescription": name}} for name in TROUBLES]
     pipelines = {name: pipeline(folder, name) for name in TROUBLES}
-    return config_folder(folder, {"max_attempts": 2, **settings}, PEERS, roles, pipelines)
+    # A machine that is busy with other tests may take more than a second to write one instance.
+    settle = {"grace_s": 0.05, "quiet_s": 5.0}
+    return config_folder(folder, {"max_attempts": 2, "settle": settle, **settings}, PEERS, roles, pipelines)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +109,36 @@ def reasons(node: RunningNode, job: Job) -> list[str]:
     return [event.why for event in node.node.ledger.events.of(f"job/{job.id}") if event.why]
 
 
+@contextmanager
+def stopped_worker(node: RunningNode, folder: Path) -> Iterator[int]:
+    """The only worker does nothing, as one that still loads its networks; its process id."""
+    wait_for_end(node, sent(node, "none"))
+    pid = attempts(folder / "none")[-1]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        if psutil.pid_exists(pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def hand_over(node: RunningNode, trouble: str) -> list[Dataset]:
+    """Send a series and wait until its job is with a worker."""
+    series = sent(node, trouble)
+    wait_until(lambda: any(node.node._engine.has(job.id) for job in jobs_of_known(node, series)))
+    return series
+
+
+def jobs_of_known(node: RunningNode, series: list[Dataset]) -> list[Job]:
+    return jobs_of(node, series) if node.has(series[0]) else []
+
+
+def next_turn(node: RunningNode) -> None:
+    """Wait until the service loop begins another round."""
+    before_s = node.node._turned_s
+    wait_until(lambda: node.node._turned_s != before_s)
+
+
 @pytest.mark.parametrize("trouble", ["hangs_once", "holds_the_interpreter", "backtracks"])
 @pytest.mark.req("NODE-08")
 def test_a_job_over_its_time_is_ended_and_tried_again(
@@ -126,6 +169,59 @@ def test_a_worker_that_can_not_even_end_itself_is_replaced(
     job = ended("stops")
     assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 1)
     assert "took longer than its limit of 1.5 s" in reasons(node, job)
+
+
+def test_a_node_that_is_held_up_still_knows_why_a_worker_died(
+    node: RunningNode, ended: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = Client.submit
+
+    def held_up(self: Client, *args: Any, **kwargs: Any) -> "Future[None]":
+        future: Future[None] = submit(self, *args, **kwargs)
+        wait_until(lambda: future.status != "pending", deadline_s=100)
+        return future
+
+    monkeypatch.setattr(Client, "submit", held_up)
+    job = ended("hangs_unseen")
+    assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 1)
+    assert "took longer than its limit of 1.5 s" in reasons(node, job)
+
+
+def test_the_time_of_a_job_runs_only_when_a_worker_has_begun_it(
+    node: RunningNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_hour_on = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600, time_ns=time.time_ns)
+    monkeypatch.setattr(engine, "BEGIN_WITHIN_S", 7200.0)
+    with stopped_worker(node, folder):
+        series = hand_over(node, "none")
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "time", an_hour_on)
+            next_turn(node)
+            next_turn(node)
+    job = wait_for_end(node, series)
+    assert (job.state, job.attempts) == (JobState.FINISHED, 1)
+
+
+def test_a_worker_that_begins_nothing_is_replaced_and_the_job_not_blamed(
+    node: RunningNode, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stopped_worker(node, folder) as pid:
+        series = hand_over(node, "none")
+        with monkeypatch.context() as patched:
+            patched.setattr(engine, "BEGIN_WITHIN_S", 0.0)
+            wait_until(lambda: not psutil.pid_exists(pid))
+    job = wait_for_end(node, series)
+    assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 0)
+    assert any("no worker began it within" in why for why in reasons(node, job))
+
+
+def test_a_job_that_asks_for_what_no_worker_has_says_so(
+    ended: Callable[[str], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BEGIN_WITHIN_S", 0.0)
+    job = ended("asks_too_much")
+    why = "no worker began it within 0 s; the resources that it asks for: {'GPU': 1.0}"
+    assert (job.state, job.reason) == (JobState.FAILED, f"failed 2 times, the last time: {why}")
 
 
 @pytest.mark.parametrize(
