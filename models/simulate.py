@@ -2,10 +2,12 @@
 
 HU become linear attenuation at another energy, line integrals are measured with a finite number of photons by
 detectors of finite sharpness, and the image is reconstructed again. Volumes are [slice, row, column], HU float32.
+
+Megavoltage CT is computed slice by slice with parallel rays: the helical scan of a fan beam, resorted and without its
+interpolation between slices. Cone-beam CT has the geometry of a linear accelerator's imager.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,48 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.intensity import AIR_HU, Hu
+from models.cone_beam import ConeBeamGeometry, Projections, forward_projected, reconstructed
+from models.flat_panel import FlatPanel
+from models.intensity import AIR_HU, Hu, Mask
+from models.materials import MATERIALS, kv_hu_to_mv_hu, water_and_bone
 from models.projector import ParallelGeometry, covering_geometry, filtered_backprojection, projected
+from models.xray_beam import (
+    Beam,
+    Tube,
+    bow_tie_aluminium_mm,
+    hardened_beam,
+    monochromatic_beam,
+)
 
 _FWHM_PER_SD = 2.3548
 _SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
-class Material:
-    """A tissue: density, and mass attenuation at the effective energy of a 120 kV beam (70 keV) and at 1 MeV."""
-
-    density_g_cm3: float
-    kv_cm2_g: float
-    mv_cm2_g: float
-
-    def kv_per_mm(self) -> float:
-        """Linear attenuation at 70 keV, 1/mm."""
-        return 0.1 * self.density_g_cm3 * self.kv_cm2_g
-
-    def mv_per_mm(self) -> float:
-        """Linear attenuation at 1 MeV, 1/mm."""
-        return 0.1 * self.density_g_cm3 * self.mv_cm2_g
-
-
-# Densities and mass attenuation of the ICRU-44 materials from Hubbell and Seltzer, NIST X-Ray Mass Attenuation
-# Coefficients (NISTIR 5632, doi 10.18434/T4D01F); 70 keV is the geometric mean of the table's 60 and 80 keV. 1 MeV is
-# about the mean energy of the 3.5 MV imaging beam of TomoTherapy (Jeraj et al., Med Phys 2004, doi 10.1118/1.1639148).
-MATERIALS: Mapping[str, Material] = {
-    "air": Material(0.001205, np.sqrt(0.1875 * 0.1662), 0.06358),
-    "fat": Material(0.95, np.sqrt(0.1974 * 0.1800), 0.07078),
-    "water": Material(1.0, np.sqrt(0.2059 * 0.1837), 0.07072),
-    "muscle": Material(1.05, np.sqrt(0.2048 * 0.1823), 0.07010),
-    "bone": Material(1.92, np.sqrt(0.3148 * 0.2229), 0.06566),
-}
-
-
-@dataclass(frozen=True)
 class MvctSettings:
-    """A helical megavoltage CT, seen slice by slice."""
+    """A helical megavoltage CT, seen slice by slice; the defaults are the sampling of the TomoTherapy unit."""
 
-    views: int = 160
-    """Over 180 degrees; clinical scans have 800 over 360 at four times the matrix."""
+    views: int = 400
+    """Over 180 degrees. The unit takes 800 over 360; opposite views measure the same lines, so their parallel-beam
+    equivalent is half as many with twice the photons."""
+    detector_mm: float | None = 400.0 / 528.0
+    """Distance of neighbouring rays: 528 over a field of view of 400 mm. As many as cover the image are computed, also
+    where it is wider. None: 1.2 mm, or half a pixel where pixels are coarse."""
     noise_sd_hu: float = 35.0
     """Noise in the middle of a water cylinder of 180 mm; clinical MVCT has about 25 to 45 HU."""
     photons_per_ray: float | None = None
@@ -65,9 +52,90 @@ class MvctSettings:
     """Smoothing by the reconstruction kernel, of signal and noise."""
 
 
+COARSE_MVCT = MvctSettings(views=160, detector_mm=None)
+"""Sampling that follows the pixels; for training and demonstrations on coarse images."""
+
+
+SOURCE_ISOCENTRE_MM = 1000.0
+HALF_FAN_OVERLAP_MM = 50.0
+"""How far a displaced panel reaches beyond the central ray."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """The patient lies elsewhere in some of the views: once for a swallow, in many cycles for breathing."""
+
+    shift_zyx_mm: tuple[float, float, float]
+    """Of everything in the field of view, rigidly."""
+    share: float = 0.3
+    """Part of every cycle, its last, in which the patient is shifted."""
+    cycles: int = 1
+
+    def shifted_views(self, views: int) -> Mask:
+        """Which views see the patient shifted: (view,)."""
+        phase = (np.arange(views) + 0.5) / views * self.cycles % 1.0
+        return np.asarray(phase > 1.0 - self.share, np.bool_)
+
+
 @dataclass(frozen=True)
 class CbctSettings:
-    """A kilovoltage cone-beam CT, reduced to its central plane: scatter, noise and few views."""
+    """A kilovoltage cone-beam CT of a linear accelerator; the defaults are a head-and-neck scan."""
+
+    views: int = 360
+    arc_deg: float = 200.0
+    """Less than 360 is a short scan, possible with a full fan only."""
+    is_half_fan: bool = False
+    """The panel is displaced, so that a full turn sees a wider field."""
+    lateral_field_mm: float = 250.0
+    """Diameter of the field of view."""
+    axial_field_mm: float = 198.0
+    """Length of the field of view on the axis of rotation; the cone makes it shorter towards the rim."""
+    source_detector_mm: float = 1500.0
+    pixels_per_voxel: float = 0.75
+    """Detector pixels at the isocentre, in voxels; 0.5 to 1."""
+    tube: Tube | None = field(default_factory=lambda: Tube(peak_kv=100.0))
+    """None: photons of one energy, so that nothing hardens."""
+    bow_tie_mm: float | None = 220.0
+    """Diameter of the water cylinder that the bow-tie filter evens out by half; None: no filter."""
+    panel: FlatPanel = field(default_factory=FlatPanel)
+    scatter_left: float = 0.15
+    """Part of the scatter that the scanner's own correction leaves; 1 is none corrected."""
+    motion: Motion | None = None
+    hann_cut: float = 0.9
+    """End of the Hann window of the reconstruction, as a fraction of the Nyquist frequency of the panel."""
+    truncation_pad: float = 0.1
+    """How far rows that the panel's edge cuts off are continued before they are filtered; fraction of their length."""
+
+
+HEAD_AND_NECK_CBCT = CbctSettings()
+"""Full fan, 100 kV, 200 degrees, field of 250 mm."""
+
+PELVIS_CBCT = CbctSettings(
+    views=655,
+    arc_deg=360.0,
+    is_half_fan=True,
+    lateral_field_mm=450.0,
+    tube=Tube(peak_kv=125.0),
+    bow_tie_mm=450.0,
+    panel=FlatPanel(photons_per_mm2=4.0e5),
+    truncation_pad=0.0,
+)
+"""Half fan, 125 kV, full turn, field of 450 mm; for pelvis and thorax."""
+
+
+@dataclass(frozen=True)
+class SimulatedCbct:
+    """What the scanner shows, on the grid of the CT; [slice, row, column]."""
+
+    hu_zyx: Hu
+    """Air outside the field of view."""
+    seen: Mask
+    """Voxels inside the field of view: a circle, cut by the cone at both ends."""
+
+
+@dataclass(frozen=True)
+class CentralPlaneSettings:
+    """A kilovoltage cone-beam CT reduced to its central plane: scatter, noise and few views."""
 
     views: int = 120
     photons_per_ray: float = 3.0e5
@@ -75,19 +143,6 @@ class CbctSettings:
     """Scatter that the scanner's own correction left, relative to the primary behind the thickest part of the view."""
     blur_fwhm_mm: float = 1.0
     kernel_fwhm_mm: float = 1.0
-
-
-def kv_hu_to_mv_hu(hu: NDArray[Any]) -> Hu:
-    """HU that a noiseless megavoltage scanner would show; any shape.
-
-    Every voxel is a mixture of the two materials next to it on the scale air, fat, water, muscle, bone; denser than
-    cortical bone continues the last mixture.
-    """
-    water = MATERIALS["water"]
-    kv_hu = [1000.0 * (m.kv_per_mm() / water.kv_per_mm() - 1.0) for m in MATERIALS.values()]
-    mv_hu = [1000.0 * (m.mv_per_mm() / water.mv_per_mm() - 1.0) for m in MATERIALS.values()]
-    beyond_bone = np.maximum(hu - kv_hu[-1], 0.0) * (mv_hu[-1] - mv_hu[-2]) / (kv_hu[-1] - kv_hu[-2])
-    return np.asarray(np.interp(hu, kv_hu, mv_hu) + beyond_bone, np.float32)
 
 
 def simulated_mvct(
@@ -104,7 +159,7 @@ def simulated_mvct(
         If the pixels are not square.
     """
     water_per_mm = MATERIALS["water"].mv_per_mm()
-    geometry = mvct_geometry(hu_zyx, spacing_zyx_mm, settings.views)
+    geometry = mvct_geometry(hu_zyx, spacing_zyx_mm, settings.views, settings.detector_mm)
     photons = settings.photons_per_ray or photons_for_noise(settings, geometry)
     output = np.empty((len(hu_zyx), geometry.pixels, geometry.pixels), np.float32)
     for start in range(0, len(hu_zyx), _SLICES_AT_ONCE):
@@ -120,8 +175,57 @@ def simulated_cbct(
     spacing_zyx_mm: tuple[float, float, float],
     settings: CbctSettings,
     rng: np.random.Generator,
+) -> SimulatedCbct:
+    """Cone-beam CT of the same patient on the same grid, with the isocentre in the middle of the volume.
+
+    Attenuation, scatter and noise are those of `models.xray_beam` and `models.flat_panel`; of the scatter S the scanner
+    takes (1 - scatter_left) S away again, and keeps its noise. The line integrals are corrected for the hardening in
+    water and reconstructed by Feldkamp's method. The patient is taken to go on at both ends as in the last slice.
+
+    Raises
+    ------
+    ConeBeamUnavailable
+        If the library for cone-beam geometry is not installed.
+    """
+    geometry = cbct_geometry(spacing_zyx_mm, settings)
+    beam = _cbct_beam(geometry, settings)
+    primary = beam.transmitted(*_paths_mm(hu_zyx, spacing_zyx_mm, geometry, settings.motion))
+    corrected = _panel_signal(primary, beam, geometry, settings, rng)
+    seen = geometry.seen(hu_zyx.shape, spacing_zyx_mm)
+    water = _water_density(beam.as_water_mm(corrected), geometry, seen, spacing_zyx_mm, settings)
+    return SimulatedCbct(np.where(seen, 1000.0 * (water - 1.0), AIR_HU).astype(np.float32), seen)
+
+
+def cbct_geometry(spacing_zyx_mm: tuple[float, float, float], settings: CbctSettings) -> ConeBeamGeometry:
+    """Panel and gantry of the settings; the detector pixels follow the voxels unless the settings say otherwise."""
+    to_panel = settings.source_detector_mm / SOURCE_ISOCENTRE_MM
+    slice_mm, pixel_mm = spacing_zyx_mm[0], min(spacing_zyx_mm[1:])
+    row_mm, column_mm = (settings.pixels_per_voxel * to_panel * mm for mm in (slice_mm, pixel_mm))
+    outer_mm = settings.source_detector_mm * np.tan(np.arcsin(settings.lateral_field_mm / 2.0 / SOURCE_ISOCENTRE_MM))
+    inner_mm = HALF_FAN_OVERLAP_MM if settings.is_half_fan else outer_mm
+    return ConeBeamGeometry(
+        rows=round(settings.axial_field_mm * to_panel / row_mm),
+        columns=round((outer_mm + inner_mm) / column_mm),
+        row_mm=row_mm,
+        column_mm=column_mm,
+        views=settings.views,
+        arc_deg=settings.arc_deg,
+        offset_mm=(outer_mm - inner_mm) / 2.0,
+        source_isocentre_mm=SOURCE_ISOCENTRE_MM,
+        source_detector_mm=settings.source_detector_mm,
+    )
+
+
+def central_plane_cbct(
+    hu_zyx: NDArray[Any],
+    spacing_zyx_mm: tuple[float, float, float],
+    settings: CentralPlaneSettings,
+    rng: np.random.Generator,
 ) -> Hu:
-    """Cone-beam CT of the same patient on the same grid, HU: cupping from scatter, streaks, noise.
+    """Cone-beam CT without the cone: every slice as the central plane with parallel rays; same grid, HU.
+
+    Cupping from scatter, streaks and noise for demonstrations, where the library that `simulated_cbct` needs would be
+    too large; nothing is trained or judged on it.
 
     Raises
     ------
@@ -165,8 +269,13 @@ def photons_for_noise(settings: MvctSettings, geometry: ParallelGeometry, cylind
     return float(detected * np.exp(water_per_mm * cylinder_mm))
 
 
-def mvct_geometry(hu_zyx: NDArray[Any], spacing_zyx_mm: tuple[float, float, float], views: int) -> ParallelGeometry:
-    """Rays that cover every slice of the volume; detectors of 1.2 mm, or half a pixel where pixels are coarse.
+def mvct_geometry(
+    hu_zyx: NDArray[Any],
+    spacing_zyx_mm: tuple[float, float, float],
+    views: int,
+    detector_mm: float | None = None,
+) -> ParallelGeometry:
+    """Rays that cover every slice of the volume; `views` and `detector_mm` as in `MvctSettings`.
 
     Raises
     ------
@@ -176,8 +285,8 @@ def mvct_geometry(hu_zyx: NDArray[Any], spacing_zyx_mm: tuple[float, float, floa
     _, row_mm, column_mm = spacing_zyx_mm
     if abs(row_mm - column_mm) > 0.01 * row_mm:
         raise ValueError(f"pixels of {row_mm} x {column_mm} mm are not square")
-    detector_mm = min(row_mm, max(row_mm / 2.0, 1.2))
-    return covering_geometry(max(hu_zyx.shape[1:]), row_mm, views, detector_mm)
+    distance_mm = detector_mm or min(row_mm, max(row_mm / 2.0, 1.2))
+    return covering_geometry(max(hu_zyx.shape[1:]), row_mm, views, distance_mm)
 
 
 @lru_cache(maxsize=64)
@@ -186,6 +295,81 @@ def _noise_gain_per_mm(geometry: ParallelGeometry, kernel_fwhm_mm: float) -> flo
     texture = noise_texture(geometry, kernel_fwhm_mm, 4, np.random.default_rng(0))
     quarter = geometry.pixels // 4
     return float(texture[:, quarter:-quarter, quarter:-quarter].std())
+
+
+def _cbct_beam(geometry: ConeBeamGeometry, settings: CbctSettings) -> Beam:
+    open_mm = np.zeros(geometry.columns)
+    distances_mm = geometry.axis_distances_mm()
+    bow_tie_mm = bow_tie_aluminium_mm(distances_mm, settings.bow_tie_mm) if settings.bow_tie_mm else open_mm
+    return hardened_beam(settings.tube, bow_tie_mm) if settings.tube else monochromatic_beam(bow_tie_mm)
+
+
+def _paths_mm(
+    hu_zyx: NDArray[Any],
+    spacing_zyx_mm: tuple[float, float, float],
+    geometry: ConeBeamGeometry,
+    motion: Motion | None,
+) -> tuple[Projections, Projections]:
+    """Millimetres of water and of cortical bone on every ray."""
+    shifted = motion.shifted_views(geometry.views) if motion else np.zeros(geometry.views, np.bool_)
+    moved = replace(geometry, isocentre_zyx_mm=_less(geometry.isocentre_zyx_mm, motion)) if motion else geometry
+    # The beam is wider than the field of view: past the end of the scan it would meet air.
+    margin = int(np.ceil(geometry.rows * geometry.row_mm / spacing_zyx_mm[0]))
+    water, bone = (
+        np.pad(density, ((margin, margin), (0, 0), (0, 0)), mode="edge") for density in water_and_bone(hu_zyx)
+    )
+    paths = tuple(np.empty((geometry.views, geometry.rows, geometry.columns), np.float32) for _ in range(2))
+    for position, views in ((geometry, np.flatnonzero(~shifted)), (moved, np.flatnonzero(shifted))):
+        for density, path in zip((water, bone), paths, strict=True):
+            path[views] = forward_projected(density, spacing_zyx_mm, position, views) if len(views) else 0.0
+    return paths[0], paths[1]
+
+
+def _less(isocentre_zyx_mm: tuple[float, float, float], motion: Motion) -> tuple[float, float, float]:
+    """The isocentre as a patient sees it who moves."""
+    up, back, left = (at - by for at, by in zip(isocentre_zyx_mm, motion.shift_zyx_mm, strict=True))
+    return up, back, left
+
+
+def _panel_signal(
+    primary: Projections,
+    beam: Beam,
+    geometry: ConeBeamGeometry,
+    settings: CbctSettings,
+    rng: np.random.Generator,
+) -> Projections:
+    """Primary signal as the scanner knows it after its scatter correction; never less than half a photon."""
+    panel, pitch_mm = settings.panel, (geometry.row_mm, geometry.column_mm)
+    scatter = panel.scattered(primary, beam.flat(), *pitch_mm)
+    read = panel.measured(primary + scatter, *pitch_mm, rng)
+    corrected = read - np.float32(1.0 - settings.scatter_left) * scatter
+    return np.maximum(corrected, np.float32(0.5 / (panel.photons_per_mm2 * geometry.row_mm * geometry.column_mm)))
+
+
+def _water_density(
+    water_mm: Projections,
+    geometry: ConeBeamGeometry,
+    seen: Mask,
+    spacing_zyx_mm: tuple[float, float, float],
+    settings: CbctSettings,
+) -> NDArray[np.float32]:
+    """Density relative to water on the whole grid; reconstructed only where a voxel is seen, 0 elsewhere."""
+    density = np.zeros(seen.shape, np.float32)
+    box = ndimage.find_objects(seen.astype(np.int8))[0]
+    middle = [
+        ((part.start + part.stop) / 2.0 - n / 2.0) * mm
+        for part, n, mm in zip(box, seen.shape, spacing_zyx_mm, strict=True)
+    ]
+    up, back, left = (at - by for at, by in zip(geometry.isocentre_zyx_mm, middle, strict=True))
+    density[box] = reconstructed(
+        water_mm,
+        replace(geometry, isocentre_zyx_mm=(up, back, left)),
+        density[box].shape,
+        spacing_zyx_mm,
+        hann_cut=settings.hann_cut,
+        truncation_pad=settings.truncation_pad,
+    )
+    return density
 
 
 def _attenuation(hu_zyx: NDArray[Any], water_per_mm: float, geometry: ParallelGeometry) -> NDArray[np.float32]:

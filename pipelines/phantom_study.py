@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from models.phantoms import Phantom, fraction_of, head_and_neck_phantom, pelvis_phantom
-from models.simulate import CbctSettings, MvctSettings, simulated_cbct, simulated_mvct
+from models.simulate import COARSE_MVCT, CentralPlaneSettings, central_plane_cbct, simulated_mvct
 from pipelines.base import Progress, no_progress
 from pipelines.dicom.acquired import Acquisition, Scanner, acquired_ct_series
 from pipelines.dicom.companion import NewInstance
@@ -265,8 +265,8 @@ def _fraction(course: _Course, phantom: Phantom, number: int, output_dir: Path) 
 
 def _imaged(kind: Kind, phantom: Phantom, rng: np.random.Generator) -> NDArray[np.float32]:
     if kind is Kind.HEADNECK:
-        return simulated_mvct(phantom.hu_zyx, phantom.spacing_zyx_mm, MvctSettings(), rng)
-    return simulated_cbct(phantom.hu_zyx, phantom.spacing_zyx_mm, CbctSettings(), rng)
+        return simulated_mvct(phantom.hu_zyx, phantom.spacing_zyx_mm, COARSE_MVCT, rng)
+    return central_plane_cbct(phantom.hu_zyx, phantom.spacing_zyx_mm, CentralPlaneSettings(), rng)
 
 
 def _registration(

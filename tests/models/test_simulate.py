@@ -1,20 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.materials import MATERIALS, kv_hu_to_mv_hu
 from models.simulate import (
-    MATERIALS,
-    CbctSettings,
+    COARSE_MVCT,
+    CentralPlaneSettings,
     MvctSettings,
-    kv_hu_to_mv_hu,
-    simulated_cbct,
+    central_plane_cbct,
+    mvct_geometry,
     simulated_mvct,
 )
 
 PIXEL_MM = 2.5
 SPACING = (3.0, PIXEL_MM, PIXEL_MM)
-NOISELESS = MvctSettings(photons_per_ray=1e12)
+NOISELESS = replace(COARSE_MVCT, photons_per_ray=1e12)
 WATER = MATERIALS["water"]
 BONE = MATERIALS["bone"]
 BONE_KV_HU = 1000.0 * (BONE.kv_per_mm() / WATER.kv_per_mm() - 1.0)
@@ -59,7 +62,7 @@ def test_the_map_to_megavoltage_hu_never_turns_back() -> None:
 
 def test_noise_falls_with_the_root_of_the_fluence() -> None:
     def noise_hu(photons: float) -> float:
-        mvct = simulated_mvct(water_disc(8), SPACING, MvctSettings(photons_per_ray=photons), rng())
+        mvct = simulated_mvct(water_disc(8), SPACING, replace(COARSE_MVCT, photons_per_ray=photons), rng())
         return float(mvct[:, radius_mm() < 30.0].std())
 
     assert noise_hu(2e3) / noise_hu(8e3) == pytest.approx(2.0, rel=0.05)
@@ -67,7 +70,7 @@ def test_noise_falls_with_the_root_of_the_fluence() -> None:
 
 @pytest.mark.parametrize("noise_sd_hu", [20.0, 40.0])
 def test_noise_is_what_was_asked_for(noise_sd_hu: float) -> None:
-    mvct = simulated_mvct(water_disc(8), SPACING, MvctSettings(noise_sd_hu=noise_sd_hu), rng())
+    mvct = simulated_mvct(water_disc(8), SPACING, replace(COARSE_MVCT, noise_sd_hu=noise_sd_hu), rng())
     assert mvct[:, radius_mm() < 30.0].std() == pytest.approx(noise_sd_hu, rel=0.12)
 
 
@@ -96,16 +99,25 @@ def test_pixels_that_are_not_square_are_refused() -> None:
 
 
 def test_the_same_random_numbers_give_the_same_image() -> None:
-    first, second = (simulated_mvct(water_disc(), SPACING, MvctSettings(), rng()) for _ in range(2))
+    first, second = (simulated_mvct(water_disc(), SPACING, COARSE_MVCT, rng()) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
-def test_scatter_cups_a_cone_beam_ct() -> None:
-    cbct = simulated_cbct(water_disc(4), SPACING, CbctSettings(photons_per_ray=1e12), rng())
+def test_the_default_sampling_is_that_of_the_unit() -> None:
+    geometry = mvct_geometry(np.zeros((1, 200, 200)), (3.0, 2.0, 2.0), MvctSettings().views, MvctSettings().detector_mm)
+    assert 2 * geometry.views == 800
+    assert 528 * geometry.detector_mm == pytest.approx(400.0)
+    assert geometry.detectors * geometry.detector_mm > np.hypot(400.0, 400.0)
+
+
+def test_scatter_cups_a_central_plane() -> None:
+    cbct = central_plane_cbct(water_disc(4), SPACING, CentralPlaneSettings(photons_per_ray=1e12), rng())
     middle, rim = cbct[:, radius_mm() < 20.0].mean(), cbct[:, (radius_mm() > 65.0) & (radius_mm() < 80.0)].mean()
     assert -200.0 < middle < rim - 30.0
 
 
-def test_without_scatter_a_cone_beam_ct_shows_water_as_water() -> None:
-    cbct = simulated_cbct(water_disc(), SPACING, CbctSettings(photons_per_ray=1e12, scatter_left=0.0), rng())
+def test_without_scatter_a_central_plane_shows_water_as_water() -> None:
+    cbct = central_plane_cbct(
+        water_disc(), SPACING, CentralPlaneSettings(photons_per_ray=1e12, scatter_left=0.0), rng()
+    )
     assert cbct[0][radius_mm() < 75.0].mean() == pytest.approx(0.0, abs=3.0)
