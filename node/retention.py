@@ -25,7 +25,8 @@ class Retention:
         removed = 0
         for removal in self._ledger.removal.expired(datetime.now(UTC) - self._time):
             # The row first: a crash between the two leaves a file without a row, never a row without its file.
-            self._ledger.removal.forget(removal)
+            if not self._ledger.removal.forget(removal):
+                continue
             self._storage.remove(removal.paths)
             removed += len(removal.paths)
         if removed:

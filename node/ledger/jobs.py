@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from node.errors import NodeError
 from node.ledger import events
 from node.ledger.database import Database
 from node.ledger.deliveries import cancel_deliveries, queue_deliveries
@@ -186,11 +187,21 @@ class JobLedger:
             return len(jobs)
 
     def retry(self, job_id: int, who: str) -> bool:
-        """Queue a failed job once more, as if it were new; False if it has not failed."""
+        """Queue a failed job once more, as if it were new; False if it has not failed.
+
+        Raises
+        ------
+        NodeError
+            If the retention time of its inputs is over: failed jobs keep no patient's images for ever.
+        """
         with self._database.write() as session:
             job = session.get(Job, job_id)
             if job is None or job.state != JobState.FAILED:
                 return False
+            if _has_lost_inputs(session, job_id):
+                raise NodeError(
+                    f"job {job_id} can not be tried again: files of its inputs are gone; send the series once more"
+                )
             job.state, job.reason, job.attempts, job.worker_deaths = JobState.QUEUED, None, 0, 0
             events.append(session, What.JOB_QUEUED, f"job/{job.id}", "tried again by hand", who)
             return True
@@ -282,6 +293,14 @@ def _waiting_job(session: Session, pipeline: str, series_id: int) -> Job | None:
     return session.scalar(
         select(Job).where(Job.pipeline == pipeline, Job.series_id == series_id, Job.state == JobState.WAITING)
     )
+
+
+def _has_lost_inputs(session: Session, job_id: int) -> bool:
+    series = select(JobInput.series_id).where(JobInput.job_id == job_id)
+    lost = select(Instance.id).where(
+        Instance.series_id.in_(series), Instance.state == InstanceState.RECEIVED, Instance.path.is_(None)
+    )
+    return session.scalar(lost.limit(1)) is not None
 
 
 def _running(session: Session) -> list[Job]:

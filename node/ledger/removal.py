@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, Select, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from node.ledger import events
@@ -34,6 +34,8 @@ class Removal:
     """The files of one series or one result; exactly one of the ids is set."""
 
     paths: Sequence[str]
+    before: datetime
+    """Nothing has happened to it since."""
     series_id: int | None = None
     result_id: int | None = None
 
@@ -48,13 +50,21 @@ class RemovalLedger:
     def expired(self, before: datetime) -> list[Removal]:
         """Inputs last received, and results made, before this moment, with nothing under way, held or unsent."""
         with self._database.read() as session:
-            series = [Removal(_paths(session, row.id), series_id=row.id) for row in self._series(session, before)]
-            results = [Removal(_results(session, row.id), result_id=row.id) for row in self._results(session, before)]
+            series = [
+                Removal(_paths(session, row.id), before, series_id=row.id)
+                for row in session.scalars(self._series(before))
+            ]
+            results = [
+                Removal(_results(session, row.id), before, result_id=row.id)
+                for row in session.scalars(self._results(before))
+            ]
         return [removal for removal in (*series, *results) if removal.paths]
 
-    def forget(self, removal: Removal) -> None:
-        """Record that the files are gone."""
+    def forget(self, removal: Removal) -> bool:
+        """Record that the files are gone; False if they are in use again since they were looked at."""
         with self._database.write() as session:
+            if not self._may_still_go(session, removal):
+                return False
             if removal.series_id is not None:
                 of_series = (Instance.series_id == removal.series_id, Instance.state == InstanceState.RECEIVED)
                 session.execute(update(Instance).where(*of_series).values(path=None))
@@ -64,22 +74,26 @@ class RemovalLedger:
                 session.execute(update(ResultInstance).where(of_result).values(path=""))
                 subject = f"result/{removal.result_id}"
             events.append(session, What.INSTANCES_REMOVED, subject, "their retention time is over")
+            return True
 
-    def _series(self, session: Session, before: datetime) -> list[Series]:
+    def _may_still_go(self, session: Session, removal: Removal) -> bool:
+        series = self._series(removal.before).where(Series.id == removal.series_id)
+        results = self._results(removal.before).where(Result.id == removal.result_id)
+        return session.scalar(series if removal.series_id is not None else results) is not None
+
+    def _series(self, before: datetime) -> Select[Series]:
         job = aliased(Job)
         busy = (
             select(JobInput.job_id)
             .join(job, job.id == JobInput.job_id)
             .where(JobInput.series_id == Series.id, (job.state.in_(UNDER_WAY)) | self._not_taken(job))
         )
-        rows = select(Series).where(
+        return select(Series).where(
             Series.last_received_at < before, Series.state != SeriesState.RECEIVING, ~exists(busy)
         )
-        return list(session.scalars(rows))
 
-    def _results(self, session: Session, before: datetime) -> list[Result]:
-        rows = select(Result).where(Result.created_at < before, Result.state != ResultState.HELD, ~self._unsent(Result))
-        return list(session.scalars(rows))
+    def _results(self, before: datetime) -> Select[Result]:
+        return select(Result).where(Result.created_at < before, Result.state != ResultState.HELD, ~self._unsent(Result))
 
     def _not_taken(self, job: type[Job]) -> ColumnElement[bool]:
         result = aliased(Result)

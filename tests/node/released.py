@@ -32,8 +32,7 @@ class Released:
 
     def running_job(self, patient_id: str = "RAMP-1", key: str = "key") -> Job:
         """A job on one received series of five images."""
-        for dataset in ct_series(PatientID=patient_id):
-            self._receive(dataset, key)
+        self.send_series(patient_id, key)
         series = self.ledger.series.of_patient(patient_id)[-1]
         settlement = Settlement(SeriesState.SETTLED, "cbct", None, frozenset({(LinkKind.SERIES, "1.2")}))
         assert self.ledger.series.settle(series, 5, settlement)
@@ -63,6 +62,11 @@ class Released:
     def late_instance(self, patient_id: str = "RAMP-1") -> None:
         """One more image of the received series comes: what was made of it is superseded."""
         self._receive(ct_series(PatientID=patient_id, SOPInstanceUID="1.2.3.4")[0], "late")
+
+    def send_series(self, patient_id: str = "RAMP-1", key: str = "key") -> None:
+        """The images of the series come, perhaps not for the first time."""
+        for dataset in ct_series(PatientID=patient_id):
+            self._receive(dataset, key)
 
     def _receive(self, dataset: Dataset, key: str) -> None:
         identity = Identity(

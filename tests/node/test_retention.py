@@ -1,10 +1,12 @@
 """Files go when their time is over and their results were taken; rows stay."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from node.errors import NodeError
 from node.ledger.schema import Delivery, JobState
 from node.retention import Retention
 from pipelines.stability import Verdict
@@ -112,3 +114,30 @@ def test_a_superseded_result_keeps_nothing(released: Released) -> None:
     released.late_instance()
     assert {job.state for job in released.ledger.jobs.all()} == {JobState.SUPERSEDED}
     assert removed(released) == RESULTS
+
+
+def test_a_failed_job_whose_inputs_are_gone_says_so_when_it_is_tried_again(released: Released) -> None:
+    job = released.running_job()
+    released.ledger.jobs.fail(job, "failed 3 times")
+    assert removed(released) == INPUTS
+    with pytest.raises(NodeError, match=r"job 1 can not be tried again: files of its inputs are gone; send the series"):
+        released.ledger.jobs.retry(job.id, "A. Person")
+    assert [one.state for one in released.ledger.jobs.all()] == [JobState.FAILED]
+    released.send_series()
+    assert released.ledger.jobs.retry(job.id, "A. Person")
+
+
+def test_a_job_that_is_tried_again_keeps_its_inputs(released: Released) -> None:
+    job = released.running_job()
+    released.ledger.jobs.fail(job, "failed 3 times")
+    assert released.ledger.jobs.retry(job.id, "A. Person")
+    assert removed(released) == 0
+
+
+def test_what_came_into_use_again_since_it_was_looked_at_stays(released: Released) -> None:
+    job = released.running_job()
+    released.ledger.jobs.fail(job, "failed 3 times")
+    (expired,) = released.ledger.removal.expired(datetime.now(UTC))
+    assert released.ledger.jobs.retry(job.id, "A. Person")
+    assert not released.ledger.removal.forget(expired)
+    assert len(released.ledger.jobs.inputs(job.id)[0].paths) == INPUTS
