@@ -84,11 +84,12 @@ class PeerTls(_Settings):
 
 
 class DeliveryWaits(_Settings):
-    """How long a delivery waits before the next attempt, and when it is given up."""
+    """How long a delivery waits before the next attempt, and when it, or the peer's commitment, is given up."""
 
     first_wait_s: float = Field(default=10.0, gt=0)
     max_wait_s: float = Field(default=1800.0, gt=0)
     give_up_after_h: float = Field(default=72.0, gt=0)
+    commit_within_h: float = Field(default=72.0, gt=0)
 
 
 class NodeSettings(_Settings):

@@ -5,7 +5,7 @@ was refused or is too old waits for a person.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -58,11 +58,18 @@ class Outbox:
             future.add_done_callback(lambda _: self._wake())
 
     def request_commitments(self) -> None:
-        """Ask the peers that offer it to commit to what they have taken."""
+        """Ask the peers that offer it to commit to what they have taken; who never does is asked no more."""
         peers = [name for name, peer in self._peers.items() if peer.commitment]
+        self._give_up_commitments(peers)
         before = datetime.now(UTC) - COMMITMENT_WAIT
         for delivery in self._ledger.deliveries.awaiting_commitment(peers, before):
             self._request_commitment(delivery)
+
+    def _give_up_commitments(self, peers: Sequence[str]) -> None:
+        within = timedelta(hours=self._waits.commit_within_h)
+        reason = f"the peer has not committed within {self._waits.commit_within_h:g} h"
+        for delivery in self._ledger.deliveries.give_up_commitment(peers, datetime.now(UTC) - within, reason):
+            log.error("commitment given up", extra={"delivery": delivery.id, "peer": delivery.peer})
 
     def on_commitment(self, report: Dataset, calling_ae_title: str) -> None:
         """Record the answer to a request for commitment (PS3.4 J.3.3)."""

@@ -154,17 +154,30 @@ class DeliveryLedger:
         with self._database.read() as session:
             return list(session.scalars(rows))
 
+    def give_up_commitment(self, peers: Sequence[str], delivered_before: datetime, reason: str) -> list[Delivery]:
+        """Let a person look at what these peers took so long ago and have not committed to; returns it."""
+        rows = select(Delivery).where(
+            Delivery.state == DeliveryState.DELIVERED,
+            Delivery.peer.in_(peers),
+            Delivery.delivered_at < delivered_before,
+        )
+        with self._database.write() as session:
+            given_up = list(session.scalars(rows))
+            for row in given_up:
+                _fail(session, row, reason)
+            return given_up
+
     def committed(self, transaction_uid: str, failed_reason: str | None, who: str) -> bool:
-        """Record the peer's answer; False for a transaction that nobody asked for."""
+        """Record the peer's answer, a late one too; False for a transaction that nobody asked for."""
         with self._database.write() as session:
             row = session.scalar(select(Delivery).where(Delivery.commitment_uid == transaction_uid))
-            if row is None or row.state != DeliveryState.DELIVERED:
+            if row is None or row.state not in (DeliveryState.DELIVERED, DeliveryState.FAILED):
                 return row is not None
-            if failed_reason:
-                _fail(session, row, failed_reason)
-            else:
-                row.state = DeliveryState.COMMITTED
+            if failed_reason is None:
+                row.state, row.reason = DeliveryState.COMMITTED, None
                 events.append(session, What.DELIVERY_COMMITTED, f"delivery/{row.id}", who=who)
+            elif row.state == DeliveryState.DELIVERED:
+                _fail(session, row, failed_reason)
             return True
 
     def counts(self) -> dict[str, int]:

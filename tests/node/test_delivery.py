@@ -12,12 +12,13 @@ from node.ledger.schema import Delivery, DeliveryState
 from node.scu import Scu
 from pipelines.stability import Verdict
 from tests.node.released import Released
-from tests.pacs import Faults, Pacs, Rejection, pacs
+from tests.pacs import Commitment, Faults, Pacs, Rejection, pacs
 from tests.pipelines.made import ct_series
 from tests.waiting import wait_until
 
 UIDS = {str(dataset.SOPInstanceUID) for dataset in ct_series()}
 QUICK = DeliveryWaits(first_wait_s=0.05, max_wait_s=0.2)
+AT_ONCE = DeliveryWaits(commit_within_h=1e-9)
 MakeOutbox = Callable[..., Outbox]
 
 
@@ -228,3 +229,41 @@ def test_what_was_being_sent_when_the_node_stopped_is_sent_again(released: Relea
     assert released.ledger.deliveries.recover() == 1
     with pacs() as peer:
         assert settled(outbox({"PACS": peer.peer()}), released, delivery).state == DeliveryState.DELIVERED
+
+
+def test_a_peer_that_never_commits_is_asked_no_more_when_its_time_is_over(
+    released: Released, outbox: MakeOutbox
+) -> None:
+    (delivery,) = released.result({"CT": ["COMMITTING"]})
+    with pacs(Faults(commitment=Commitment.NEVER_ANSWERED)) as peer:
+        patient = outbox({"COMMITTING": peer.peer(commitment=True)}, DeliveryWaits(commit_within_h=1))
+        until(patient, released, delivery, DeliveryState.DELIVERED)
+        wait_until(lambda: peer.commitment_requests)
+        patient.request_commitments()
+        assert released.delivery(delivery).state == DeliveryState.DELIVERED
+        outbox({"COMMITTING": peer.peer(commitment=True)}, AT_ONCE).request_commitments()
+    done = released.delivery(delivery)
+    assert (done.state, done.reason) == (DeliveryState.FAILED, "the peer has not committed within 1e-09 h")
+    last = released.ledger.events.of(f"delivery/{delivery.id}")[-1]
+    assert (last.what, last.why) == ("delivery failed", done.reason)
+
+
+def test_a_peer_without_commitment_is_not_waited_for(released: Released, outbox: MakeOutbox) -> None:
+    (delivery,) = released.result({"CT": ["PACS"]})
+    with pacs() as peer:
+        sender = outbox({"PACS": peer.peer()}, AT_ONCE)
+        until(sender, released, delivery, DeliveryState.DELIVERED)
+        sender.request_commitments()
+    assert released.delivery(delivery).state == DeliveryState.DELIVERED
+
+
+def test_a_commitment_that_comes_too_late_still_counts(released: Released) -> None:
+    (delivery,) = released.result({"CT": ["COMMITTING"]})
+    (taken,) = released.ledger.deliveries.claim_due(())
+    released.ledger.deliveries.delivered(taken)
+    released.ledger.deliveries.ask_commitment(delivery, "1.2.3")
+    (given_up,) = released.ledger.deliveries.give_up_commitment(["COMMITTING"], datetime.now(UTC), "too late")
+    assert given_up.id == delivery.id
+    assert released.ledger.deliveries.committed("1.2.3", None, "COMMITTING")
+    done = released.delivery(delivery)
+    assert (done.state, done.reason) == (DeliveryState.COMMITTED, None)
