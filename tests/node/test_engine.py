@@ -1,7 +1,9 @@
 """Jobs that hang, die, fail or eat: each costs itself, and nobody else."""
 
 import os
+import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from distributed import Client, Future
 from pydicom import Dataset
 
 from node import engine
+from node.config import NodeSettings
+from node.errors import NodeError
 from node.ledger.schema import Job, JobState
 from tests.ct import new_ct_series
 from tests.pacs import send
@@ -314,3 +318,14 @@ def test_a_job_that_is_with_no_worker_is_taken_back(tmp_path: Path, scheduler: s
         wait_until(lambda: jobs_of(node, series)[0].state == JobState.QUEUED)
         assert jobs_of(node, series)[0].id == job.id
         assert any("could not be handed to a worker" in why for why in reasons(node, job))
+
+
+def test_a_cluster_that_does_not_answer_is_named_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "CONNECT_TIMEOUT_S", 1)
+    with socket.socket() as nobody:
+        # Bound, so that no other program gets the port, and not listening.
+        nobody.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{nobody.getsockname()[1]}"
+        complaint = re.escape(f"the workers at {address} do not answer (engine in node.yaml)")
+        with pytest.raises(NodeError, match=complaint):
+            engine.Engine(NodeSettings(engine=address), {}, lambda: None).start()

@@ -1,11 +1,17 @@
 """The node's loop: from the series that arrive to the results that peers have committed to."""
 
 import random
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from node import service
 from node.ledger import Ledger
 from node.ledger.schema import DeliveryState, JobState
 from tests.ct import new_ct_series
@@ -102,3 +108,56 @@ def test_a_sender_has_time_to_go_on_after_the_node_was_down(tmp_path: Path, sche
         send(series, node.address)
         assert node.settled(series[0]).state == "settled"
         assert len(node.instances(series[0])) == 12
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Where the node tells systemd how it is (sd_notify(3))."""
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        listening.bind(address)
+        listening.settimeout(30)
+        monkeypatch.setenv("NOTIFY_SOCKET", address)
+        yield listening
+
+
+def next_turn(node: RunningNode) -> None:
+    """Wait until the service loop begins another round."""
+    before_s = node.node._turned_s
+    wait_until(lambda: node.node._turned_s != before_s)
+
+
+def says_that_it_is_alive(node: RunningNode, systemd: socket.socket) -> bool:
+    """What the watchdog hears now; a datagram on this machine is there as soon as it is sent."""
+    systemd.setblocking(False)
+    node.node._report_alive()
+    try:
+        return systemd.recv(64) == b"WATCHDOG=1"
+    except BlockingIOError:
+        return False
+
+
+def test_systemd_hears_that_the_node_is_ready_and_then_that_it_is_alive(
+    tmp_path: Path, scheduler: str, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    with running_node(config_folder(tmp_path, {"engine": scheduler}, PEERS, ROLES, {})):
+        heard: set[bytes] = set()
+        while heard != {b"READY=1", b"WATCHDOG=1"}:
+            heard.add(systemd.recv(64))
+
+
+def test_the_watchdog_hears_nothing_while_the_loop_does_not_turn(
+    tmp_path: Path, scheduler: str, systemd: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_node(config_folder(tmp_path, {"engine": scheduler}, PEERS, ROLES, {})) as node:
+        assert systemd.recv(64) == b"READY=1"
+        assert says_that_it_is_alive(node, systemd)
+        with node.node.ledger._database.write():
+            # Whatever this round does, it does not get past the ledger.
+            next_turn(node)
+            later = SimpleNamespace(monotonic=lambda: time.monotonic() + service.LONGEST_ROUND_S)
+            monkeypatch.setattr(service, "time", later)
+            assert not says_that_it_is_alive(node, systemd)
+        next_turn(node)
+        assert says_that_it_is_alive(node, systemd)
