@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 from pydicom import Dataset
@@ -149,8 +149,12 @@ class Pipeline(BaseModel, ABC):
         """
         raise PipelineError(f"{self.name} has nothing to train")
 
-    def evaluate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, float]:
+    def evaluate(
+        self, data: Path, output: Path, progress: Progress = no_progress, comparators: bool = True
+    ) -> Mapping[str, float]:
         """Measure on held-out data below `data`; returns the figures by name (unit in the name), report in `output`.
+
+        With `comparators`, what the model has to beat is measured beside it.
 
         Raises
         ------
@@ -159,14 +163,48 @@ class Pipeline(BaseModel, ABC):
         """
         raise PipelineError(f"{self.name} has nothing to evaluate")
 
+    def study_data_size(
+        self, data: Path, output: Path, options: "DataSizeOptions", progress: Progress = no_progress
+    ) -> str:
+        """Train on sets of different size below `data`; table, figure and rows in `output`, the answer as a sentence.
+
+        Raises
+        ------
+        PipelineError
+            If this pipeline has no model, or the data do not suffice.
+        """
+        raise PipelineError(f"{self.name} has nothing to train, so there is no training size to study")
+
 
 class TrainingOptions(BaseModel):
     """What a person may choose at the command line for one training run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    updates: int = 20_000
+    method: str | None = None
+    """One of the methods of the pipeline; None: its own choice."""
+    updates: int | None = None
+    """None: the number that the settings state, or the pipeline's own."""
     slices: int | None = None
     """Number of training slices of each domain; None takes all."""
     seed: int = 0
     device: str = "cpu"
+    settings: Mapping[str, Any] = {}
+    """Training settings of the pipeline by name; what is chosen above goes before them."""
+
+
+class DataSizeOptions(BaseModel):
+    """What a person may choose at the command line for a study of the training size."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sizes: tuple[int | Literal["all"], ...]
+    """Numbers of training slices of each domain."""
+    training: TrainingOptions = TrainingOptions()
+    """Of every training, whatever its size; slices and seed are those of the study."""
+    seeds: int = 3
+    """Trainings of each size."""
+    validation_slices: int = 24
+    """Of each validation volume, at most so many neighbouring slices are judged."""
+    jobs: int = 1
+    """Trainings that run at the same time."""

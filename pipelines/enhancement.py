@@ -3,25 +3,37 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import model_validator
+from pydantic import TypeAdapter, ValidationError, model_validator
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, CTImageStorage
 
+from models.cone_beam import ConeBeamUnavailable
+from models.engines import offered_engines
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import AIR_HU
 from models.stability_measures import UNITS, domain_measures, stability_measures
-from models.training.enhancement import TrainingSettings, train
+from models.training.enhancement import Method, TrainingSettings, train
 from models.training.evaluation import evaluate
+from models.training.pairs import Modality
 from models.training.volumes import TrainingDataError
 from models.weights import Card, WeightsError, load_card
-from pipelines.base import Inputs, Outcome, Pipeline, PipelineError, Progress, TrainingOptions, no_progress
+from pipelines.base import (
+    DataSizeOptions,
+    Inputs,
+    Outcome,
+    Pipeline,
+    PipelineError,
+    Progress,
+    TrainingOptions,
+    no_progress,
+)
 from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.volume import AxisOrder, axis_order
@@ -52,6 +64,8 @@ class Enhancement(Pipeline):
 
     weights: str
     """Name of shipped weights, or path of a `.safetensors` file with its card beside it."""
+    modality: Modality = "mvct"
+    """What is enhanced; training and evaluation simulate it where the data have no real images of it."""
     window_hu: tuple[float, float] | None = None
     """Only values between these are changed; None: all that the model was trained on. In training: its window."""
     series_description: str = "Enhanced"
@@ -73,9 +87,12 @@ class Enhancement(Pipeline):
         return (self._card().sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, and of the card's limits: they decide how a result is labelled."""
+        """Digest of settings and weights, of the card's limits and of the engines of this machine.
+
+        The limits decide how a result is labelled, the engines which of its last bits are set.
+        """
         limits = {name: limit.model_dump() for name, limit in sorted(self._card().limits.items())}
-        return hashlib.sha256(json.dumps([super().settings_sha256(), limits]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([super().settings_sha256(), limits, offered_engines()]).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Enhance the triggering series."""
@@ -86,7 +103,7 @@ class Enhancement(Pipeline):
         hu_zyx = order.canonical(source.filled_zyx(AIR_HU))
         result = enhanced(model, hu_zyx, _spacing(source, order), lambda done, what: progress(0.1 + 0.6 * done, what))
         kept = self._windowed(hu_zyx, result)
-        derivation = Derivation(f"Neural network {model.card.name} ({model.card.method}); geometry unchanged", CODE)
+        derivation = Derivation(_description(model), CODE)
         series = derived_ct_series(source, order.original(kept), self, inputs, self.series_description, derivation)
         progress(0.8, "measuring")
         findings = (*integrity_findings(source, series), *_measured(source, series, order, model.card))
@@ -98,22 +115,52 @@ class Enhancement(Pipeline):
         """Train on `.npz` volumes or CT series below `data`; the weights get the name in the settings."""
         from pipelines.training_data import training_volumes
 
-        settings = TrainingSettings(**options.model_dump())
-        if self.window_hu is not None:
-            settings = replace(settings, window_hu=self.window_hu)
+        settings = self._training_settings(options)
         try:
             return train(training_volumes(data), settings, output, Path(self.weights).stem, progress)
-        except TrainingDataError as error:
+        except (TrainingDataError, ConeBeamUnavailable) as error:
             raise PipelineError(str(error)) from error
 
-    def evaluate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, float]:
+    def evaluate(
+        self, data: Path, output: Path, progress: Progress = no_progress, comparators: bool = True
+    ) -> Mapping[str, float]:
         """Compare enhanced simulated images of the test patients below `data` with the truth."""
         from pipelines.training_data import training_volumes
 
         try:
-            return evaluate(self.weights, training_volumes(data), output, progress)
-        except (TrainingDataError, WeightsError) as error:
+            return evaluate(self.weights, training_volumes(data), output, self.modality, progress, comparators)
+        except (TrainingDataError, ConeBeamUnavailable, WeightsError) as error:
             raise PipelineError(str(error)) from error
+
+    def study_data_size(
+        self, data: Path, output: Path, options: DataSizeOptions, progress: Progress = no_progress
+    ) -> str:
+        """Train on nested sets of slices of the training patients below `data`, judge on the validation patients."""
+        from models.training.study import StudyBroken, StudySettings, study_data_size
+        from pipelines.training_data import training_volumes
+
+        training = self._training_settings(options.training)
+        settings = StudySettings(training=training, **options.model_dump(exclude={"training"}))
+        try:
+            return study_data_size(training_volumes(data), settings, output, progress).sentence()
+        except (TrainingDataError, ConeBeamUnavailable, StudyBroken) as error:
+            raise PipelineError(str(error)) from error
+
+    def _training_settings(self, options: TrainingOptions) -> TrainingSettings:
+        """Settings of the method, changed by those given by name, by the window of the pipeline and by the options."""
+        method = options.method or "unpaired"
+        if method not in get_args(Method):
+            raise PipelineError(f"{method!r} is no method of training; there are {', '.join(get_args(Method))}")
+        preset = TrainingSettings.of_method(method, self.modality)  # type: ignore[arg-type]
+        chosen = options.model_dump(include={"updates", "slices", "seed", "device"}, exclude_none=True)
+        window = {} if self.window_hu is None else {"window_hu": self.window_hu}
+        try:
+            return TypeAdapter(TrainingSettings).validate_python(
+                _merged(asdict(preset), {**options.settings, **window, **chosen})
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise PipelineError(f"training setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
     def _card(self) -> Card:
         card = load_card(self.weights)
@@ -133,6 +180,18 @@ class Enhancement(Pipeline):
             return after
         low, high = self.window_hu
         return np.where((before > low) & (before < high), after, before)
+
+
+def _description(model: EnhancementModel) -> str:
+    card = model.card
+    return f"Neural network {card.name} ({card.method}) computed by {model.engine.described()}; geometry unchanged"
+
+
+def _merged(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The preset with some values replaced, also inside of groups of settings."""
+    both = {**preset, **changes}
+    groups = [name for name in changes if isinstance(preset.get(name), Mapping) and isinstance(both[name], Mapping)]
+    return {**both, **{name: _merged(preset[name], changes[name]) for name in groups}}
 
 
 def _spacing(source: ImageSeries, order: AxisOrder) -> tuple[float, float, float]:

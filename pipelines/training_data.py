@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
 from models.intensity import AIR_HU
 from models.training.volumes import Domain, Split, TrainingDataError, TrainingVolume, read_volume
 from pipelines.base import InputRejected, PipelineError, Progress, no_progress
@@ -20,6 +23,8 @@ from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.reading import read_instance
 from pipelines.dicom.volume import axis_order
 from pipelines.patient_splits import splits_of, strictest
+
+SPLITS_FILE = "splits.yaml"
 
 MEGAVOLTAGE_KVP = 1000.0
 """KVP is in kV; no X-ray tube that images patients reaches a tenth of this."""
@@ -49,7 +54,8 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
 
     The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
     before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
-    patients anew when others join them, while a collection keeps what its index says. A patient under two pseudonyms
+    patients anew when others join them, while a collection keeps what its index says. A file `splits.yaml` in the
+    folder (patient: train, validation or test) goes before all of these. A patient under two pseudonyms
     is two patients here.
 
     Raises
@@ -69,7 +75,7 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     loose = _under_known_names(_loose_volumes(sources, refused, progress), named)
     if not named and not loose:
         raise PipelineError(_nothing(data, refused))
-    return _with_splits(named, loose)
+    return _with_splits(named, loose, _stated_splits(data))
 
 
 def _sources(data: Path) -> _Sources:
@@ -169,11 +175,26 @@ def _under_known_names(loose: Iterator[TrainingVolume], named: Sequence[Training
     return [replace(volume, patient_id=names.get(volume.patient_id, volume.patient_id)) for volume in loose]
 
 
-def _with_splits(named: Sequence[TrainingVolume], loose: Sequence[TrainingVolume]) -> list[TrainingVolume]:
+def _stated_splits(data: Path) -> Mapping[str, Split]:
+    path = data / SPLITS_FILE
+    if not path.exists():
+        return {}
+    try:
+        return TypeAdapter(dict[str, Split]).validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise PipelineError(f"{path} is no list of patients with train, validation or test") from error
+
+
+def _with_splits(
+    named: Sequence[TrainingVolume], loose: Sequence[TrainingVolume], stated: Mapping[str, Split]
+) -> list[TrainingVolume]:
     said: dict[str, list[Split]] = {}
     for volume in named:
         if volume.split is not None:
             said.setdefault(volume.patient_id, []).append(volume.split)
     splits = {patient: strictest(several) for patient, several in said.items()}
-    splits |= splits_of({volume.patient_id for volume in loose} - set(splits), {})
+    splits |= splits_of({volume.patient_id for volume in loose} - set(splits) - set(stated), {})
+    splits |= stated
+    if unknown := set(stated) - {volume.patient_id for volume in (*named, *loose)}:
+        raise PipelineError(f"{SPLITS_FILE} names {min(unknown)}, of whom there is no volume")
     return [replace(volume, split=splits.get(volume.patient_id)) for volume in (*named, *loose)]

@@ -1,7 +1,7 @@
 """The card of freshly trained weights: training domain, stability limits and the text for people."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +12,15 @@ from torch import nn
 
 from models.cyclegan import Architecture
 from models.inference import EnhancementModel, enhanced, load_generator
+from models.intensity import Hu
 from models.stability_measures import domain_measures, stability_measures
-from models.training.pairs import SimulatedPair, simulated_pair
+from models.training.pairs import MODALITY_NAMES, Modality, Scans, simulated_pair
+from models.training.slices import TrainingImage
 from models.training.volumes import TrainingVolume, of_split
 from models.weights import Card, Limits, TrainingDomain, save, write_card
+
+METHODS: Mapping[str, str] = {"unpaired": "cyclegan", "supervised": "supervised"}
+"""What a card calls the method of a training."""
 
 _FLAG_PERCENTILE = 95.0
 _HELD_BEYOND, _CONFIDENCE = 0.995, 0.95
@@ -28,8 +33,7 @@ _METRICS_HEADING = "## Metrics\n\n"
 _TEXT = """\
 # {name}
 
-**Trained on simulated MVCT: no image of a megavoltage scanner was ever seen.** Planning CT slices and MVCT slices that
-were simulated from other patients' planning CT, unpaired.
+**{origin}** {pairing}
 
 ## Intended use
 
@@ -41,10 +45,28 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 
 ## Stability limits
 
-Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
+Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation volumes.
 Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the
 largest value seen.
 """
+
+
+_ORIGINS = {
+    True: "Trained on simulated {modality}: no image of such a machine was ever seen.",
+    False: "Trained on real {modality}, whose truth nobody knows.",
+}
+_PAIRINGS = {
+    "unpaired": "Unpaired: the {modality} and the planning CT of one update are of different patients.",
+    "supervised": "Supervised: the planning CT that each {modality} was simulated from is the truth.",
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the sparse images of a training come from."""
+
+    domain: TrainingDomain
+    is_simulated: bool
 
 
 class _Settings(Protocol):
@@ -61,7 +83,9 @@ class _Settings(Protocol):
     @property
     def window_hu(self) -> tuple[float, float]: ...
     @property
-    def noise_sd_hu(self) -> tuple[float, float]: ...
+    def scans(self) -> Scans: ...
+    @property
+    def method(self) -> str: ...
     @property
     def working_spacing_mm(self) -> float | None: ...
     @property
@@ -71,29 +95,26 @@ class _Settings(Protocol):
 def finished_weights(
     generator: nn.Module,
     settings: _Settings,
-    pairs: Sequence[SimulatedPair],
+    origin: Origin,
     volumes: Sequence[TrainingVolume],
     path: Path,
     progress: Callable[[float, str], None],
 ) -> Path:
     """Write weights and card; limits are measured with the weights as they were written."""
-    domain = training_domain(pairs)
     facts = {
-        "method": "cyclegan",
+        "method": METHODS[settings.method],
         "architecture": asdict(settings.architecture),
         "window_hu": settings.window_hu,
         "working_spacing_mm": settings.working_spacing_mm,
-        "training_domain": domain,
+        "training_domain": origin.domain,
     }
     card = save(path, generator.state_dict(), facts, "")
     validation = of_split(volumes, "validation")
     model = load_generator(str(path))
-    limits = measured_limits(model, validation, settings.noise_sd_hu, settings.seed)
+    limits = measured_limits(model, validation, settings.scans, settings.seed)
     progress(1.0, "measuring limits")
-    write_card(
-        path.with_suffix(".md"),
-        card.model_copy(update={"limits": limits, "text": _text(card, settings, len(validation))}),
-    )
+    text = _text(card, settings, origin, len(validation))
+    write_card(path.with_suffix(".md"), card.model_copy(update={"limits": limits, "text": text}))
     return path
 
 
@@ -117,50 +138,66 @@ def metrics_table(figures: Mapping[str, float]) -> str:
     return header + "\n".join([*rows, ""])
 
 
-def training_domain(pairs: Sequence[SimulatedPair]) -> TrainingDomain:
-    """What the simulated MVCT of the training patients have in common."""
-    means = [float(pair.mvct_hu_zyx[pair.body].mean()) for pair in pairs if pair.body.any()]
-    pixels = [mm for pair in pairs for mm in pair.volume.spacing_zyx_mm[1:]]
-    slices = [pair.volume.spacing_zyx_mm[0] for pair in pairs]
+def training_domain(
+    modality: str, images: Sequence[TrainingImage], spacings_zyx_mm: Sequence[tuple[float, float, float]]
+) -> TrainingDomain:
+    """What the sparse images, each with its spacing, have in common; images of which no slice is used are left out."""
+    used = [(i, mm) for i, mm in zip(images, spacings_zyx_mm, strict=True) if i.drawn_slices()]
+    means = [float(image.hu_zyx[image.body].mean()) for image, _ in used]
+    pixels = [mm for _, spacing in used for mm in spacing[1:]]
+    slices = [spacing[0] for _, spacing in used]
     return TrainingDomain(
-        modality="simulated MVCT",
+        modality=modality,
         pixel_spacing_mm=(round(min(pixels), 3), round(max(pixels), 3)),
         slice_spacing_mm=(round(min(slices), 3), round(max(slices), 3)),
         body_mean_hu=round(float(np.mean(means)), 2),
         body_mean_sd_hu=round(float(np.std(means)), 2),
-        patients=len(pairs),
-        slices=sum(len(pair.useful_slices()) for pair in pairs),
+        patients=len({image.patient_id for image, _ in used}),
+        slices=sum(len(image.drawn_slices()) for image, _ in used),
     )
 
 
 def measured_limits(
-    model: EnhancementModel, volumes: Sequence[TrainingVolume], noise_sd_hu: tuple[float, float], seed: int
+    model: EnhancementModel, volumes: Sequence[TrainingVolume], scans: Scans, seed: int
 ) -> dict[str, Limits]:
-    """Limits of every measure over the volumes and noise realisations; empty without volumes.
+    """Limits of every measure over the images of the volumes; empty without volumes.
 
-    Flagged is what lies above the 95th percentile of the cases; held, what lies above a bound that holds 99.5 % of all
-    patients with a confidence of 95 %, if the measure is normally distributed over patients.
+    Images are the real ones of the modality where there are any, else two simulated ones of each planning CT. Flagged
+    is what lies above the 95th percentile of the cases; held, what lies above a bound that holds 99.5 % of all patients
+    with a confidence of 95 %, if the measure is normally distributed over patients.
 
     Without a limit the gate holds every result, as nobody knows what is normal.
     """
     if not volumes:
         return {}
-    cases = [
-        _measures(model, simulated_pair(volume, noise_sd_hu, seed + 1 + realisation))
-        for volume in volumes
-        for realisation in range(_NOISE_REALISATIONS)
+    by_volume = [
+        [_measures(model, hu_zyx, spacing) for hu_zyx, spacing in images]
+        for images in _validation_images(volumes, scans, seed)
     ]
-    by_patient = {name: np.reshape([case[name] for case in cases], (len(volumes), -1)) for name in cases[0]}
-    limits = {name: _limits(values) for name, values in by_patient.items()}
+    by_name = {name: np.array([[case[name] for case in cases] for cases in by_volume]) for name in by_volume[0][0]}
+    limits = {name: _limits(values) for name, values in by_name.items()}
     return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
 
 
-def _measures(model: EnhancementModel, pair: SimulatedPair) -> Mapping[str, float]:
-    spacing = pair.volume.spacing_zyx_mm
-    output = enhanced(model, pair.mvct_hu_zyx, spacing)
+def _validation_images(
+    volumes: Sequence[TrainingVolume], scans: Scans, seed: int
+) -> Iterator[list[tuple[Hu, tuple[float, float, float]]]]:
+    """The images of each volume, with their spacing."""
+    real = [volume for volume in volumes if volume.domain == scans.modality]
+    for volume in real:
+        yield [(volume.hu_zyx, volume.spacing_zyx_mm)]
+    for volume in () if real else volumes:
+        seeds = range(seed + 1, seed + 1 + _NOISE_REALISATIONS)
+        yield [(simulated_pair(volume, scans, number).sparse_hu_zyx, volume.spacing_zyx_mm) for number in seeds]
+
+
+def _measures(
+    model: EnhancementModel, hu_zyx: Hu, spacing_zyx_mm: tuple[float, float, float]
+) -> Mapping[str, float]:  # fmt: skip
+    output = enhanced(model, hu_zyx, spacing_zyx_mm)
     return {
-        **stability_measures(pair.mvct_hu_zyx, output, spacing),
-        **domain_measures(model.card.training_domain, pair.mvct_hu_zyx, spacing),
+        **stability_measures(hu_zyx, output, spacing_zyx_mm),
+        **domain_measures(model.card.training_domain, hu_zyx, spacing_zyx_mm),
     }
 
 
@@ -195,9 +232,12 @@ def _rounded_up(value: float) -> float:
     return float(f"{np.ceil(value / unit) * unit:.6g}")
 
 
-def _text(card: Card, settings: _Settings, validation: int) -> str:
+def _text(card: Card, settings: _Settings, origin: Origin, validation: int) -> str:
+    modality: Modality = settings.scans.modality
     facts: dict[str, Any] = {
         "name": card.name,
+        "origin": _ORIGINS[origin.is_simulated].format(modality=MODALITY_NAMES[modality]),
+        "pairing": _PAIRINGS[settings.method].format(modality=MODALITY_NAMES[modality]),
         "modality": card.training_domain.modality,
         "patients": card.training_domain.patients,
         "slices": card.training_domain.slices,
@@ -209,7 +249,7 @@ def _text(card: Card, settings: _Settings, validation: int) -> str:
         "held": 100 * _HELD_BEYOND,
         "confidence": 100 * _CONFIDENCE,
         "validation": validation,
-        "cases": validation * _NOISE_REALISATIONS,
+        "cases": validation * (_NOISE_REALISATIONS if origin.is_simulated else 1),
     }
     return _TEXT.format_map(facts)
 

@@ -1,14 +1,14 @@
 """Classical filters tuned on training patients, so that a network is compared with the best that they can do."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
 from models.denoising import HuCurve, bilateral, non_local_means, total_variation
 from models.intensity import Hu
-from models.training.pairs import SimulatedPair, simulated_pair
+from models.training.pairs import Scans, SimulatedPair, simulated_pair
 from models.training.volumes import TrainingVolume
 
 Filter: TypeAlias = Callable[[Hu, float], Hu]
@@ -52,10 +52,13 @@ def tuned_comparators(pairs: Sequence[SimulatedPair]) -> Mapping[str, Comparator
     return {name: _best(grid, pairs) for name, grid in _grids().items()}
 
 
-def tuning_pairs(volumes: Sequence[TrainingVolume], noise_sd_hu: tuple[float, float], seed: int) -> list[SimulatedPair]:
+def tuning_pairs(volumes: Sequence[TrainingVolume], scans: Scans, seed: int) -> list[SimulatedPair]:
     """Simulated pairs of a few evenly spread slices of a few evenly spread patients: enough for two parameters."""
     chosen = [volumes[int(i)] for i in _spread(len(volumes), _TUNING_PATIENTS)]
-    return [simulated_pair(_some_slices(volume), noise_sd_hu, seed) for volume in chosen]
+    if scans.modality == "mvct":
+        return [simulated_pair(_some_slices(volume), scans, seed) for volume in chosen]
+    # A cone beam sees all slices at once.
+    return [_some_of_pair(simulated_pair(volume, scans, seed)) for volume in chosen]
 
 
 def _grids() -> Mapping[str, Mapping[str, Filter]]:
@@ -87,15 +90,24 @@ def _best(grid: Mapping[str, Filter], pairs: Sequence[SimulatedPair]) -> Compara
 def _fitted(grid: Mapping[str, Filter], pairs: Sequence[SimulatedPair]) -> Iterator[Comparator]:
     truth = np.concatenate([pair.volume.hu_zyx[pair.body] for pair in pairs])
     for parameters, filtered in grid.items():
-        results = [filtered(pair.mvct_hu_zyx, pair.volume.spacing_zyx_mm[1])[pair.body] for pair in pairs]
+        results = [filtered(pair.sparse_hu_zyx, pair.volume.spacing_zyx_mm[1])[pair.body] for pair in pairs]
         result = np.concatenate(results)
         curve = HuCurve.fitted(result, truth)
         yield Comparator(parameters, filtered, curve, float(np.abs(curve(result) - truth).mean()))
 
 
 def _some_slices(volume: TrainingVolume) -> TrainingVolume:
-    chosen = _spread(len(volume.hu_zyx), _TUNING_SLICES)
-    return TrainingVolume(volume.patient_id, volume.split, volume.hu_zyx[chosen], volume.spacing_zyx_mm)
+    return replace(volume, hu_zyx=volume.hu_zyx[_spread(len(volume.hu_zyx), _TUNING_SLICES)])
+
+
+def _some_of_pair(pair: SimulatedPair) -> SimulatedPair:
+    chosen = _spread(len(pair.body), _TUNING_SLICES)
+    return SimulatedPair(
+        replace(pair.volume, hu_zyx=pair.volume.hu_zyx[chosen]),
+        pair.sparse_hu_zyx[chosen],
+        pair.body[chosen],
+        pair.noise_zyx,
+    )
 
 
 def _spread(total: int, wanted: int) -> list[int]:

@@ -1,6 +1,8 @@
-"""Train MVCT enhancement: a CycleGAN on unpaired slices, resumable, the same result from the same seed.
+"""Train the enhancement of MVCT or CBCT: resumable, the same result from the same seed.
 
-The number of updates is fixed, not the number of epochs, so that runs on data sets of different size compare.
+Unpaired is the published way, a CycleGAN on slices of different patients; supervised is the same network on simulated
+pairs, whose truth is known. The number of updates is fixed, not the number of epochs, so that runs on data sets of
+different size compare.
 """
 
 import copy
@@ -8,27 +10,34 @@ import csv
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 
 from models.cyclegan import (
+    SUPERVISED,
     Architecture,
     CycleGAN,
+    Encoder,
+    Features,
     Generator,
     LossWeights,
+    Step,
     conversions,
     cycle_loss,
     discriminator_losses,
+    forward_conversion,
     generator_losses,
     with_noise,
 )
 from models.inference import nobody
-from models.training.card import finished_weights
+from models.intensity import body_mask
+from models.training.card import Origin, finished_weights, training_domain
 from models.training.checkpoint import (
     module_tensors,
     optimiser_tensors,
@@ -37,16 +46,19 @@ from models.training.checkpoint import (
     with_prefix,
     write_checkpoint,
 )
+from models.training.checks import check_training_data
 from models.training.curve import draw_learning_curve
-from models.training.pairs import UnpairedSlices, simulated_pairs
+from models.training.pairs import MODALITY_NAMES, Modality, Scans, simulated_pairs
 from models.training.pool import ImagePool
+from models.training.slices import Batch, TrainingImage, TrainingSlices, limited, planning_images, sparse_images
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 
-Progress = Callable[[float, str], None]
+Progress: TypeAlias = Callable[[float, str], None]
+Method: TypeAlias = Literal["unpaired", "supervised"]
 
 _BETAS = (0.5, 0.999)
 _LARGEST_GRADIENT = 1.0
-_LOGGED = (*(term.name for term in fields(LossWeights)), "discriminators")
+_LOGGED = ("warm_up", *(term.name for term in fields(LossWeights)), "discriminators")
 _SIMULATION_SHARE = 0.1
 """Part of the progress bar that the simulation of the data takes."""
 
@@ -54,6 +66,9 @@ _SIMULATION_SHARE = 0.1
 @dataclass(frozen=True)
 class TrainingSettings:
     """Everything that decides what a training run makes, data aside."""
+
+    # Read from YAML by pydantic: a misspelt setting must not be ignored.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     updates: int = 20_000
     seed: int = 0
@@ -63,15 +78,17 @@ class TrainingSettings:
     batch: int = 4
     crop_pixels: int = 64
     window_hu: tuple[float, float] = (-800.0, 1200.0)
+    scans: Scans = field(default_factory=Scans)
+    """What is simulated where the data have no real images of the modality."""
     noise_sd_hu: tuple[float, float] = (20.0, 50.0)
-    """Range of the noise of the simulated MVCT, one value per patient; and of the noise, with the texture that this
-    scanner has in a uniform phantom, that is given to planning CT before it is made into MVCT."""
+    """Range of the noise, with the texture that the scanner has in a uniform phantom, that is given to planning CT
+    before it is made into a sparse image."""
     learning_rate: float = 3e-4
     """Of the generators; falls to 0 along half a cosine. The discriminators have the same."""
     warm_up_updates: int = 2_000
-    """First updates (part of `updates`), in which A -> B only learns to take MVCT noise off planning CT: the backward
-    cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start. Of a short
-    training at most three quarters."""
+    """First updates (part of `updates`), in which A -> B only learns to take the scanner's noise off planning CT: the
+    backward cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start. Of a
+    short training at most three quarters."""
     warm_up_learning_rate: float = 5e-4
     pool_images: int = 64
     ema_decay: float = 0.995
@@ -82,6 +99,31 @@ class TrainingSettings:
     working_spacing_mm: float | None = None
     architecture: Architecture = field(default_factory=Architecture)
     losses: LossWeights = field(default_factory=LossWeights)
+
+    @classmethod
+    def of_method(cls, method: Method, modality: Modality = "mvct", **others: Any) -> "TrainingSettings":
+        """The settings that each method did best with so far; `others` replace single ones.
+
+        Supervised training knows where the noise is and needs no warm-up; it sees five slices, as the noise of
+        neighbours differs and the anatomy hardly.
+        """
+        preset = cls(scans=Scans(modality))
+        if method == "supervised":
+            preset = replace(
+                preset,
+                warm_up_updates=0,
+                learning_rate=1e-3,
+                ema_decay=0.998,
+                bf16=True,
+                architecture=Architecture(slices=5),
+                losses=SUPERVISED,
+            )
+        return replace(preset, **others)
+
+    @property
+    def method(self) -> Method:
+        """Supervised where no loss needs a second generator or a discriminator."""
+        return "supervised" if self.losses.is_supervised() else "unpaired"
 
     def warm_up(self) -> int:
         """Number of updates that only take noise off."""
@@ -98,36 +140,76 @@ def train(
     output: Path,
     name: str,
     progress: Progress = nobody,
+    segmentation: Features | None = None,
 ) -> Path:
     """Train on the training patients, measure limits on the validation patients; returns the weights file.
 
-    Into `output` go NAME.safetensors, NAME.md, NAME.csv (log), NAME.png (learning curve) and the last checkpoint. A
-    run that was interrupted goes on from there.
+    Sparse images are the real ones of the modality among the volumes; where there is none, they are simulated from
+    every planning CT. Into `output` go NAME.safetensors, NAME.md, NAME.csv (log), NAME.png (learning curve) and the
+    last checkpoint. A run that was interrupted goes on from there.
 
     Raises
     ------
     TrainingDataError
-        If the data do not suffice: no training volume, one patient only, or fewer slices than a batch.
+        If the data do not suffice: no training volume, one patient only, fewer slices than a batch, or a loss that
+        needs what the data do not have.
+    models.cone_beam.ConeBeamUnavailable
+        If CBCT have to be simulated and the library for it is not installed.
     """
-    train_volumes = of_split(volumes, "train")
-    if not train_volumes:
-        raise TrainingDataError("there is no training volume")
+    used = _used(volumes, settings)
+    check_training_data(used, settings.batch, settings.slices, settings.crop_pixels)
+    if settings.losses.paired > 0.0 and _real(used, settings):
+        raise TrainingDataError("real images have no known truth: supervised training needs planning CT alone")
     output.mkdir(parents=True, exist_ok=True)
-    simulation = _part(progress, 0.0, _SIMULATION_SHARE)
-    pairs = simulated_pairs(train_volumes, settings.noise_sd_hu, settings.seed, simulation)
-    slices = UnpairedSlices(pairs, settings.window_hu, settings.crop_pixels, settings.slices)
+    slices, origin = prepared(used, settings, _part(progress, 0.0, _SIMULATION_SHARE))
     if len(slices) < settings.batch:
         raise TrainingDataError(f"{len(slices)} training slices are fewer than a batch of {settings.batch}")
-    run = TrainingRun(settings, slices, output / f"{name}.checkpoint.json", output / f"{name}.csv")
+    run = TrainingRun(settings, slices, output / f"{name}.checkpoint.json", output / f"{name}.csv", segmentation)
     run.to_the_end(_part(progress, _SIMULATION_SHARE, 0.95))
     draw_learning_curve(output / f"{name}.csv", output / f"{name}.png")
-    return finished_weights(run.average, settings, pairs, volumes, output / f"{name}.safetensors", progress)
+    return finished_weights(run.average, settings, origin, used, output / f"{name}.safetensors", progress)
+
+
+def prepared(
+    volumes: Sequence[TrainingVolume], settings: TrainingSettings, progress: Progress
+) -> tuple[TrainingSlices, Origin]:
+    """The two domains of the training patients, real or simulated, and what the sparse images have in common."""
+    training = of_split(volumes, "train")
+    planning = [volume for volume in training if volume.domain == "planning_ct"]
+    pairs = simulated_pairs(planning, settings.scans, settings.seed, progress)
+    real = _real(training, settings)
+    found = [TrainingImage(v.patient_id, v.hu_zyx, body_mask(v.hu_zyx)) for v in real] or sparse_images(pairs)
+    sparse, ct = (limited(images, settings.slices, settings.seed) for images in (found, planning_images(pairs)))
+    drawn = TrainingSlices(sparse, ct, settings.window_hu, settings.crop_pixels, settings.architecture.slices)
+    name = MODALITY_NAMES[settings.scans.modality]
+    spacings = [volume.spacing_zyx_mm for volume in real or [pair.volume for pair in pairs]]
+    return drawn, Origin(training_domain(name if real else f"simulated {name}", sparse, spacings), not real)
+
+
+def _used(volumes: Sequence[TrainingVolume], settings: TrainingSettings) -> list[TrainingVolume]:
+    """Planning CT and the real images of the modality; what another machine took is of no use here."""
+    return [volume for volume in volumes if volume.domain in ("planning_ct", settings.scans.modality)]
+
+
+def _real(volumes: Sequence[TrainingVolume], settings: TrainingSettings) -> list[TrainingVolume]:
+    return [volume for volume in volumes if volume.domain == settings.scans.modality]
 
 
 class TrainingRun:
     """One training: networks, optimisers, random numbers; everything that a checkpoint holds."""
 
-    def __init__(self, settings: TrainingSettings, slices: UnpairedSlices, checkpoint: Path, log: Path) -> None:
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        slices: TrainingSlices,
+        checkpoint: Path,
+        log: Path,
+        segmentation: Features | None = None,
+    ) -> None:
+        if settings.losses.segmentation > 0.0 and segmentation is None:
+            raise TrainingDataError("the loss segmentation has a weight, but no segmentation network is given")
+        if settings.losses.perceptual > 0.0 and not settings.warm_up():
+            raise TrainingDataError("the loss perceptual has a weight, but no warm-up makes its features")
         torch.manual_seed(settings.seed)
         self._settings = settings
         self._slices = slices
@@ -141,6 +223,9 @@ class TrainingRun:
         self._discriminators = self._adam(self._model.discriminator_parameters())
         self._rng = np.random.default_rng(settings.seed)
         self._pool = ImagePool(settings.pool_images)
+        self._segmentation = segmentation
+        self._perceptual: Encoder | None = None
+        """Encoder as the warm-up left it; only where its loss has a weight."""
         self._update = 0
         self._sums: dict[str, float] = {}
         self._restore()
@@ -157,28 +242,41 @@ class TrainingRun:
 
     def _one_update(self) -> Mapping[str, Tensor]:
         self._set_learning_rate()
-        x, y, noise = self._drawn()
+        batch = self._slices.batch(self._settings.batch, self._rng)
         if self._update < self._settings.warm_up():
-            return self._denoising_update(y, noise)
-        return self._adversarial_update(x, y, noise)
+            return self._denoising_update(batch)
+        if self._perceptual is None and self._settings.losses.perceptual > 0.0:
+            self._perceptual = copy.deepcopy(self._model.encoder_a).requires_grad_(False)
+        if self._settings.method == "supervised":
+            return self._supervised_update(batch)
+        return self._adversarial_update(batch)
 
-    def _drawn(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw x, y and noise for y, each (B, 1, H, W), in units of the window."""
-        x, y, noise = (image.to(self._device) for image in self._slices.batch(self._settings.batch, self._rng))
+    def _noise(self, batch: Batch) -> Tensor:
+        """Noise of a random strength within the settings, in units of the window."""
         span_hu = self._settings.window_hu[1] - self._settings.window_hu[0]
-        return x, y, noise * (2.0 / span_hu * self._rng.uniform(*self._settings.noise_sd_hu))
+        return batch.noise.to(self._device) * (2.0 / span_hu * self._rng.uniform(*self._settings.noise_sd_hu))
 
-    def _denoising_update(self, y: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
+    def _denoising_update(self, batch: Batch) -> Mapping[str, Tensor]:
+        y = batch.y.to(self._device)
         with self._autocast():
-            loss = self._settings.losses.cycle_b * cycle_loss(self._model.a_to_b(with_noise(y, noise)), y)
+            loss = cycle_loss(self._model.a_to_b(with_noise(y, self._noise(batch))), y)
         self._descend(self._generators, loss)
         self._follow()
-        return {"cycle_b": loss}
+        return {"warm_up": loss}
 
-    def _adversarial_update(self, x: Tensor, y: Tensor, noise: Tensor) -> Mapping[str, Tensor]:
+    def _supervised_update(self, batch: Batch) -> Mapping[str, Tensor]:
         with self._autocast():
-            step = conversions(self._model, x, y, noise)
-            losses = generator_losses(self._model, step, self._settings.losses)
+            step = forward_conversion(self._model, batch.x.to(self._device), batch.y.to(self._device))
+            losses = generator_losses(self._model, self._with_targets(step, batch), self._settings.losses)
+        self._descend(self._generators, torch.stack(list(losses.values())).sum())
+        self._follow()
+        return losses
+
+    def _adversarial_update(self, batch: Batch) -> Mapping[str, Tensor]:
+        x, y = batch.x.to(self._device), batch.y.to(self._device)
+        with self._autocast():
+            step = conversions(self._model, x, y, self._noise(batch))
+            losses = generator_losses(self._model, self._with_targets(step, batch), self._settings.losses)
         self._descend(self._generators, torch.stack(list(losses.values())).sum())
         fakes = self._pool.exchanged((step.x_fake.detach(), step.y_fake.detach()), self._rng)
         with self._autocast():
@@ -186,6 +284,10 @@ class TrainingRun:
         self._descend(self._discriminators, loss)
         self._follow()
         return {**losses, "discriminators": loss}
+
+    def _with_targets(self, step: Step, batch: Batch) -> Step:
+        truth = None if batch.truth is None else batch.truth.to(self._device)
+        return replace(step, truth=truth, perceptual=self._perceptual, segmentation=self._segmentation)
 
     def _descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
         # The generators' loss also reaches the discriminators' parameters; their gradients are dropped here.
@@ -239,6 +341,7 @@ class TrainingRun:
             **optimiser_tensors("generators", self._generators),
             **optimiser_tensors("discriminators", self._discriminators),
             **self._pool.tensors("pool"),
+            **({} if self._perceptual is None else module_tensors("perceptual", self._perceptual)),
         }
         write_checkpoint(self._checkpoint, tensors, self._state())
 
@@ -262,6 +365,9 @@ class TrainingRun:
         restore_optimiser("generators", self._generators, tensors)
         restore_optimiser("discriminators", self._discriminators, tensors)
         self._pool.restore("pool", tensors, self._device)
+        if self._settings.losses.perceptual > 0.0 and state["update"] > self._settings.warm_up():
+            self._perceptual = copy.deepcopy(self._model.encoder_a).requires_grad_(False)
+            self._perceptual.load_state_dict(with_prefix("perceptual", tensors))
         self._rng.bit_generator.state = state["rng"]
         self._update, self._sums = state["update"], state["sums"]
         _cut_log(self._log, self._update)

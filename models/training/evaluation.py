@@ -1,4 +1,7 @@
-"""Measure an enhancement model on patients it has never seen: MVCT simulated from their CT, so the truth is exact."""
+"""Measure an enhancement model on patients it has never seen.
+
+MVCT or CBCT are simulated from their planning CT, so that the truth is exact and no registration stands between.
+"""
 
 import csv
 import json
@@ -8,26 +11,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from models.image_quality import Regions, measured, noise_power, regions_of
 from models.inference import EnhancementModel, enhanced, load_generator, nobody
-from models.intensity import Hu, Mask, body_mask
+from models.intensity import BODY_THRESHOLD_HU, Hu, Mask, body_mask
 from models.metrics import mae_hu, ms_ssim, psnr_db, ssim
 from models.stability_measures import air_xor_fraction, dice, edge_shift_mm
 from models.structure import deformation
 from models.training.comparators import Comparator, tuned_comparators, tuning_pairs
-from models.training.pairs import SimulatedPair, simulated_pair
+from models.training.pairs import CLINICAL_SCANS, MODALITY_NAMES, Modality, Scans, SimulatedPair, simulated_pair
 from models.training.report import Example, Measures, Quality, Report, draw_page, write_html
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 
-EVALUATION_NOISE_SD_HU = (25.0, 45.0)
-"""Clinical range; one value per patient."""
 BEFORE, AFTER, TRUTH, FLOOR = "before", "after", "truth", "floor"
 """The input, what the model makes of it, the planning CT, and the input measured again with other noise."""
 _SEED, _FLOOR_SEED, _TUNING_SEED = 20_000, 20_001, 30_000
 """Apart from every seed a training would use: the test noise is its own."""
 _BONE_ABOVE_HU = 200.0
 _SOFT_TISSUE_HU = (-200.0, 200.0)
+_DENSEST_PERCENTILE = 99.0
 _MOST_EXAMPLES = 4
 _SHOWN_MARGIN_PIXELS = 4
 
@@ -36,6 +39,7 @@ def evaluate(
     weights: str,
     volumes: Sequence[TrainingVolume],
     output: Path,
+    modality: Modality = "mvct",
     progress: Callable[[float, str], None] = nobody,
     comparators: bool = True,
 ) -> Mapping[str, float]:
@@ -43,7 +47,8 @@ def evaluate(
 
     WHO is before, after, truth, floor or a comparator. Structure is measured against the input; its value for `truth`
     (same anatomy, other contrast) and `floor` (same image, other noise) says what the measure makes of no motion.
-    Measures of fidelity have no `truth`. A figure that some patients do not allow is the mean of the others.
+    Measures of fidelity have no `truth`. A figure that some patients do not allow is the mean of the others. Bone and
+    the air inside the body are found in every image by a threshold, and compared by Dice with those of the input.
 
     Test patients are those whose split says so; where no volume has a split, all are. With `comparators`, classical
     filters are tuned on the training patients, where there are any, and measured beside the model. Into `output` go
@@ -56,19 +61,21 @@ def evaluate(
     models.weights.WeightsError
         If the weights can not be used.
     """
-    patients = _test_patients(volumes)
+    planning = [volume for volume in volumes if volume.domain == "planning_ct"]
+    patients = _test_patients(planning)
     model = load_generator(weights)
     output.mkdir(parents=True, exist_ok=True)
-    filters = _comparators(volumes, progress) if comparators else {}
+    scans = CLINICAL_SCANS[modality]
+    filters = _comparators(planning, scans, progress) if comparators else {}
     rows: list[Measures] = []
     examples: list[Example] = []
     for number, volume in enumerate(patients):
-        row, example = _patient(model, filters, volume)
+        row, example = _patient(model, filters, volume, scans)
         rows.append(row)
         examples = [*examples, example][:_MOST_EXAMPLES]
         progress((number + 1) / len(patients), "evaluating")
     tuned = {name: comparator.parameters for name, comparator in filters.items()}
-    report = Report(model.card, [volume.patient_id for volume in patients], rows, tuned)
+    report = Report(model.card, MODALITY_NAMES[modality], [volume.patient_id for volume in patients], rows, tuned)
     figures = {**report.figures(), "patients": float(len(rows)), "peak_memory_gib": _peak_memory_gib()}
     draw_page(examples, output / "before_after.png")
     write_html(report, output / "before_after.png", output / "report.html")
@@ -86,29 +93,32 @@ def _test_patients(volumes: Sequence[TrainingVolume]) -> list[TrainingVolume]:
     return patients
 
 
-def _comparators(volumes: Sequence[TrainingVolume], progress: Callable[[float, str], None]) -> Mapping[str, Comparator]:
+def _comparators(
+    volumes: Sequence[TrainingVolume], scans: Scans, progress: Callable[[float, str], None]
+) -> Mapping[str, Comparator]:
     """Tuned on the training patients; none where the data do not say which these are."""
     training = [volume for volume in volumes if volume.split == "train"]
     if not training:
         return {}
     progress(0.0, "tuning comparators")
-    return tuned_comparators(tuning_pairs(training, EVALUATION_NOISE_SD_HU, _TUNING_SEED))
+    return tuned_comparators(tuning_pairs(training, scans, _TUNING_SEED))
 
 
 def _patient(
-    model: EnhancementModel, comparators: Mapping[str, Comparator], volume: TrainingVolume
+    model: EnhancementModel, comparators: Mapping[str, Comparator], volume: TrainingVolume, scans: Scans
 ) -> tuple[Measures, Example]:
     """All measures of one patient, and what the page shows of it."""
-    pair = simulated_pair(volume, EVALUATION_NOISE_SD_HU, _SEED)
+    pair = simulated_pair(volume, scans, _SEED)
+    truth = pair.volume.hu_zyx
     start = time.perf_counter()
-    converted = enhanced(model, pair.mvct_hu_zyx, volume.spacing_zyx_mm)
+    converted = enhanced(model, pair.sparse_hu_zyx, volume.spacing_zyx_mm)
     seconds = time.perf_counter() - start
-    filtered = {name: made(pair.mvct_hu_zyx, volume.spacing_zyx_mm[1]) for name, made in comparators.items()}
-    images = {BEFORE: pair.mvct_hu_zyx, **filtered, AFTER: converted, TRUTH: volume.hu_zyx}
-    regions = regions_of(volume.hu_zyx, pair.body, volume.spacing_zyx_mm[1])
-    repeated = simulated_pair(volume, EVALUATION_NOISE_SD_HU, _FLOOR_SEED).mvct_hu_zyx
+    filtered = {name: made(pair.sparse_hu_zyx, volume.spacing_zyx_mm[1]) for name, made in comparators.items()}
+    images = {BEFORE: pair.sparse_hu_zyx, **filtered, AFTER: converted, TRUTH: truth}
+    regions = regions_of(truth, pair.body, volume.spacing_zyx_mm[1])
+    repeated = simulated_pair(volume, scans, _FLOOR_SEED).sparse_hu_zyx
     measures = image_measures(pair, images, regions) | structure_measures(pair, {**images, FLOOR: repeated})
-    return {**measures, ("seconds_per_slice", "", ""): seconds / len(volume.hu_zyx)}, _example(pair, images, regions)
+    return {**measures, ("seconds_per_slice", "", ""): seconds / len(truth)}, _example(pair, images, regions)
 
 
 def image_measures(pair: SimulatedPair, images: Mapping[str, Hu], regions: Regions) -> Measures:
@@ -124,7 +134,8 @@ def image_measures(pair: SimulatedPair, images: Mapping[str, Hu], regions: Regio
 
 def structure_measures(pair: SimulatedPair, images: Mapping[str, Hu]) -> Measures:
     """How far the anatomy of every image differs from that of the input; the input itself is left out."""
-    before, spacing = pair.mvct_hu_zyx, pair.volume.spacing_zyx_mm
+    before, spacing = pair.sparse_hu_zyx, pair.volume.spacing_zyx_mm
+    pixel_mm, organs = spacing[1], _threshold_organs(before, pair.body)
     measures: Measures = {}
     for who, image in images.items():
         if who == BEFORE or not pair.body.any():
@@ -132,10 +143,27 @@ def structure_measures(pair: SimulatedPair, images: Mapping[str, Hu]) -> Measure
         moved = deformation(before, image, pair.body, spacing)
         measures["deformation_mean", who, "mm"] = moved.mean_mm
         measures["deformation_p95", who, "mm"] = moved.p95_mm
+        measures["deformation_p95", who, "voxel"] = moved.p95_mm / pixel_mm
         measures["edge_shift", who, "mm"] = edge_shift_mm(before, image, spacing)
+        measures["edge_shift", who, "voxel"] = measures["edge_shift", who, "mm"] / pixel_mm
         measures["air_xor", who, "fraction"] = air_xor_fraction(before, image, pair.body)
         measures["body_dice", who, ""] = dice(body_mask(before), body_mask(image))
+        for organ, mask in _threshold_organs(image, pair.body).items():
+            if organs[organ].any():
+                measures[f"{organ}_dice", who, ""] = dice(organs[organ], mask)
     return measures
+
+
+def _threshold_organs(hu_zyx: Hu, body: Mask) -> Mapping[str, Mask]:
+    """What a threshold finds without a network: bone, and the air of the airways inside the body.
+
+    The noise of one voxel is no organ: the image is smoothed first, and each image has its own threshold for bone, as
+    bone is half as bright in MVCT.
+    """
+    smooth = ndimage.gaussian_filter(hu_zyx, (0.0, 1.0, 1.0))
+    above_soft_tissue = smooth[body] - np.median(smooth[body])
+    bone_hu = np.median(smooth[body]) + 0.5 * np.percentile(above_soft_tissue, _DENSEST_PERCENTILE)
+    return {"bone": body & (smooth > bone_hu), "inner_air": body & (smooth < BODY_THRESHOLD_HU)}
 
 
 def _fidelity(image: Hu, truth: Hu, body: Mask) -> Quality:

@@ -1,151 +1,159 @@
-"""The two unpaired domains: simulated MVCT slices and planning CT slices, drawn from different patients."""
+"""Simulated pairs: a planning CT and the MVCT or CBCT that a scanner would have made of the same patient."""
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.intensity import Hu, Mask, body_mask, normalised
-from models.simulate import MvctSettings, mvct_geometry, noise_texture, simulated_mvct
-from models.training.volumes import TrainingDataError, TrainingVolume
+from models.flat_panel import FlatPanel
+from models.intensity import Hu, Mask, body_mask
+from models.simulate import (
+    COARSE_MVCT,
+    HEAD_AND_NECK_CBCT,
+    PELVIS_CBCT,
+    CbctSettings,
+    Motion,
+    mvct_geometry,
+    noise_texture,
+    simulated_cbct,
+    simulated_mvct,
+)
+from models.training.volumes import TrainingVolume
+
+Modality: TypeAlias = Literal["mvct", "cbct"]
+"""What takes the images that are to be enhanced."""
+
+MODALITY_NAMES: dict[Modality, str] = {"mvct": "MVCT", "cbct": "CBCT"}
 
 _LEAST_BODY_FRACTION = 0.02
 """Slices with less body than this (the ends of the scan) teach nothing."""
-
+_LEAST_SEEN = 0.9
+"""Slices of which the cone shows less than this part of what it shows of the middle one are left out."""
 _NOISE_SLICES = 4
+_TYPICAL_CBCT_KERNEL_MM = 1.0
+_FULL_FAN_BELOW_MM = 240.0
+"""Bodies that are wider on the median slice are scanned with the half fan."""
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Which scanner is simulated, and how much its scans differ from patient to patient; ranges are uniform."""
+
+    modality: Modality = "mvct"
+    noise_sd_hu: tuple[float, float] = (20.0, 50.0)
+    """MVCT: noise in the middle of a water cylinder of 180 mm; clinical scans have about 25 to 45 HU."""
+    cbct_dose: tuple[float, float] = (0.3, 1.5)
+    """CBCT: photons, relative to the preset."""
+    cbct_scatter_left: tuple[float, float] = (0.05, 0.3)
+    """CBCT: part of the scatter that the scanner's own correction leaves."""
+    cbct_motion_share: float = 0.3
+    """CBCT: part of the patients who swallow or move by up to `cbct_motion_mm` along each axis."""
+    cbct_motion_mm: float = 2.0
+
+
+CLINICAL_SCANS: dict[Modality, Scans] = {
+    "mvct": Scans("mvct", noise_sd_hu=(25.0, 45.0)),
+    "cbct": Scans("cbct", cbct_dose=(0.5, 1.0), cbct_scatter_left=(0.1, 0.25)),
+}
+"""What a model is measured on: narrower than what it is trained on."""
 
 
 @dataclass(frozen=True)
 class SimulatedPair:
-    """A planning CT and the MVCT simulated from it; same grid, [slice, row, column], HU."""
+    """A planning CT and the image simulated from it; same grid, [slice, row, column], HU."""
 
     volume: TrainingVolume
-    mvct_hu_zyx: Hu
+    """The planning CT, without the slices that the scanner did not see."""
+    sparse_hu_zyx: Hu
+    """MVCT or CBCT."""
     body: Mask
+    """The body, as far as the scanner saw it."""
     noise_zyx: Hu
     """Noise of the same scanner in a uniform object, SD 1; a few slices."""
 
     def useful_slices(self) -> NDArray[np.intp]:
         """Indices of the slices that show enough of the body."""
-        return np.flatnonzero(self.body.mean(axis=(1, 2)) > _LEAST_BODY_FRACTION)
+        return useful_slices(self.body)
 
 
-def simulated_pair(volume: TrainingVolume, noise_sd_hu: tuple[float, float], seed: int) -> SimulatedPair:
-    """Simulate the MVCT of one patient; noise between the limits, the same for the same patient and seed."""
+@dataclass(frozen=True)
+class _Scan:
+    """What the scanner made of the patient, and of a uniform object."""
+
+    volume: TrainingVolume
+    hu_zyx: Hu
+    noise_zyx: Hu
+    seen: Mask | None = field(default=None)
+
+
+def useful_slices(body: Mask) -> NDArray[np.intp]:
+    """Indices of the slices that show enough of the body; [slice, row, column]."""
+    return np.flatnonzero(body.mean(axis=(1, 2)) > _LEAST_BODY_FRACTION)
+
+
+def simulated_pair(volume: TrainingVolume, scans: Scans, seed: int) -> SimulatedPair:
+    """Simulate one patient; the scan differs within the ranges, and is the same for the same patient and seed.
+
+    Raises
+    ------
+    models.cone_beam.ConeBeamUnavailable
+        If a CBCT is asked for and the library for cone-beam geometry is not installed.
+    """
     rng = np.random.default_rng([seed, zlib.crc32(volume.patient_id.encode())])
-    settings = MvctSettings(noise_sd_hu=float(rng.uniform(*noise_sd_hu)))
-    mvct = simulated_mvct(volume.hu_zyx, volume.spacing_zyx_mm, settings, rng)
-    geometry = mvct_geometry(volume.hu_zyx, volume.spacing_zyx_mm, settings.views)
-    noise = noise_texture(geometry, settings.kernel_fwhm_mm, _NOISE_SLICES, rng)
-    return SimulatedPair(volume, mvct, body_mask(volume.hu_zyx), (noise / noise.std()).astype(np.float32))
+    scan = _mvct(volume, scans, rng) if scans.modality == "mvct" else _cbct(volume, scans, rng)
+    body = body_mask(scan.volume.hu_zyx)
+    noise = (scan.noise_zyx / scan.noise_zyx.std()).astype(np.float32)
+    return SimulatedPair(scan.volume, scan.hu_zyx, body if scan.seen is None else body & scan.seen, noise)
 
 
 def simulated_pairs(
-    volumes: Sequence[TrainingVolume],
-    noise_sd_hu: tuple[float, float],
-    seed: int,
-    progress: Callable[[float, str], None],
+    volumes: Sequence[TrainingVolume], scans: Scans, seed: int, progress: Callable[[float, str], None]
 ) -> list[SimulatedPair]:
-    """Simulate the MVCT of every patient."""
+    """Simulate every patient."""
     pairs = []
     # By geometry: the projection matrix of the last one is kept.
     for number, volume in enumerate(sorted(volumes, key=lambda v: (v.hu_zyx.shape[1:], v.spacing_zyx_mm[1:]))):
-        pairs.append(simulated_pair(volume, noise_sd_hu, seed))
+        pairs.append(simulated_pair(volume, scans, seed))
         progress((number + 1) / len(volumes), "simulating")
     return pairs
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """Where one slice is: number of the pair, index in its volume."""
-
-    pair: int
-    index: int
-
-
-class UnpairedSlices:
-    """Draws crops: x of the simulated MVCT of one patient, y of the planning CT of another.
-
-    Crops are centred on body pixels and mirrored left to right at random; never rotated or resized, as that would
-    smooth the noise that the network has to learn. Every pixel of the training set is equally likely, so finer
-    images count for more than coarser ones.
-    """
-
-    def __init__(
-        self, pairs: Sequence[SimulatedPair], window_hu: tuple[float, float], crop: int, limit: int | None
-    ) -> None:
-        self._pairs = pairs
-        self._window_hu = window_hu
-        self._crop = crop
-        self._slices = _limited(
-            [[_Slice(n, int(i)) for i in pair.useful_slices()] for n, pair in enumerate(pairs)], limit
-        )
-        if len({item.pair for item in self._slices}) < 2:
-            raise TrainingDataError("unpaired training needs slices of at least two patients")
-        if min(min(pair.body.shape[1:]) for pair in pairs) < crop:
-            raise TrainingDataError(f"a slice is smaller than the crop of {crop} pixels")
-        areas = np.array([pairs[item.pair].body[item.index].size for item in self._slices], float)
-        self._likelihood = areas / areas.sum()
-
-    def __len__(self) -> int:
-        return len(self._slices)
-
-    @property
-    def patients(self) -> int:
-        """Number of patients the slices come from."""
-        return len({item.pair for item in self._slices})
-
-    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw x and y in [-1, 1], and noise of SD 1 with the texture of MVCT; each (B, 1, crop, crop)."""
-        crops = [self._unpaired_crops(rng) for _ in range(size)]
-        x, y, noise = (torch.from_numpy(np.stack(column)[:, None]) for column in zip(*crops, strict=True))
-        return x, y, noise
-
-    def _unpaired_crops(self, rng: np.random.Generator) -> tuple[Hu, Hu, Hu]:
-        first = self._drawn(rng)
-        second = self._drawn(rng)
-        while second.pair == first.pair:
-            second = self._drawn(rng)
-        x = self._cropped(self._pairs[first.pair].mvct_hu_zyx, first, rng)
-        y = self._cropped(self._pairs[second.pair].volume.hu_zyx, second, rng)
-        return x, y, self._noise(self._pairs[second.pair].noise_zyx, rng)
-
-    def _noise(self, noise_zyx: Hu, rng: np.random.Generator) -> Hu:
-        """A crop from the middle, where the noise is even, turned by a random number of right angles."""
-        plane = noise_zyx[int(rng.integers(len(noise_zyx)))]
-        corner = [int(rng.integers(n // 8, max(7 * n // 8 - self._crop, n // 8) + 1)) for n in plane.shape]
-        row, column = (min(at, n - self._crop) for at, n in zip(corner, plane.shape, strict=True))
-        return np.rot90(plane[row : row + self._crop, column : column + self._crop], int(rng.integers(4)))
-
-    def _drawn(self, rng: np.random.Generator) -> _Slice:
-        return self._slices[int(rng.choice(len(self._slices), p=self._likelihood))]
-
-    def _cropped(self, hu_zyx: Hu, where: _Slice, rng: np.random.Generator) -> Hu:
-        inside = np.flatnonzero(self._pairs[where.pair].body[where.index])
-        centre = np.unravel_index(int(rng.choice(inside)), hu_zyx.shape[1:])
-        corner = [
-            int(np.clip(int(at) - self._crop // 2, 0, max(n - self._crop, 0)))
-            for at, n in zip(centre, hu_zyx.shape[1:], strict=True)
-        ]
-        crop = hu_zyx[where.index, corner[0] : corner[0] + self._crop, corner[1] : corner[1] + self._crop]
-        mirrored = crop[:, ::-1] if rng.random() < 0.5 else crop
-        return normalised(mirrored, self._window_hu)
+def _mvct(volume: TrainingVolume, scans: Scans, rng: np.random.Generator) -> _Scan:
+    # Rays that follow the pixels: at the 4 mm of coarse planning CT the unit's own sampling changes little but time.
+    settings = replace(COARSE_MVCT, noise_sd_hu=float(rng.uniform(*scans.noise_sd_hu)))
+    hu_zyx = simulated_mvct(volume.hu_zyx, volume.spacing_zyx_mm, settings, rng)
+    geometry = mvct_geometry(volume.hu_zyx, volume.spacing_zyx_mm, settings.views, settings.detector_mm)
+    return _Scan(volume, hu_zyx, noise_texture(geometry, settings.kernel_fwhm_mm, _NOISE_SLICES, rng))
 
 
-def _limited(by_patient: Sequence[Sequence[_Slice]], limit: int | None) -> list[_Slice]:
-    """All slices, or `limit` of them from as few patients as hold them, two at least."""
-    everything = [item for slices in by_patient for item in slices]
-    if limit is None or limit >= len(everything):
-        return everything
-    average = max(1, len(everything) // max(len(by_patient), 1))
-    patients = max(2, -(-limit // average))
-    shares = [limit // patients + (number < limit % patients) for number in range(patients)]
-    return [
-        slices[int(i)]
-        for slices, share in zip(by_patient, shares, strict=False)
-        for i in np.linspace(0, len(slices) - 1, min(share, len(slices))).round()
-    ]
+def _cbct(volume: TrainingVolume, scans: Scans, rng: np.random.Generator) -> _Scan:
+    settings = _cbct_settings(volume, scans, rng)
+    scan = simulated_cbct(volume.hu_zyx, volume.spacing_zyx_mm, settings, rng)
+    area = scan.seen.sum(axis=(1, 2))
+    shown = area >= _LEAST_SEEN * area.max()
+    geometry = mvct_geometry(volume.hu_zyx, volume.spacing_zyx_mm, COARSE_MVCT.views, None)
+    noise_zyx = noise_texture(geometry, _TYPICAL_CBCT_KERNEL_MM, _NOISE_SLICES, rng)
+    return _Scan(replace(volume, hu_zyx=volume.hu_zyx[shown]), scan.hu_zyx[shown], noise_zyx, scan.seen[shown])
+
+
+def _cbct_settings(volume: TrainingVolume, scans: Scans, rng: np.random.Generator) -> CbctSettings:
+    preset = HEAD_AND_NECK_CBCT if _median_width_mm(volume) < _FULL_FAN_BELOW_MM else PELVIS_CBCT
+    photons = preset.panel.photons_per_mm2 * float(rng.uniform(*scans.cbct_dose))
+    scatter_left = float(rng.uniform(*scans.cbct_scatter_left))
+    panel: FlatPanel = replace(preset.panel, photons_per_mm2=photons)
+    return replace(preset, panel=panel, scatter_left=scatter_left, motion=_motion(scans, rng))
+
+
+def _motion(scans: Scans, rng: np.random.Generator) -> Motion | None:
+    moves = rng.random() < scans.cbct_motion_share
+    z_mm, y_mm, x_mm = (float(mm) for mm in rng.uniform(-scans.cbct_motion_mm, scans.cbct_motion_mm, 3))
+    return Motion((z_mm, y_mm, x_mm), share=float(rng.uniform(0.1, 0.4))) if moves else None
+
+
+def _median_width_mm(volume: TrainingVolume) -> float:
+    """Width of the body from left to right, median over the slices that show it; 0 without a body."""
+    columns = body_mask(volume.hu_zyx).any(axis=1).sum(axis=1)
+    return float(np.median(columns[columns > 0])) * volume.spacing_zyx_mm[2] if columns.any() else 0.0

@@ -41,9 +41,9 @@ th, td { border-bottom: 1px solid #ccc; padding: .2rem .5rem; text-align: right;
 th:first-child { text-align: left; } .after { background: #eef4ff; } img { max-width: 100%; }
 </style></head><body>
 <h1>Evaluation of {{ card.name }}</h1>
-<p>{{ patients }} test patients, simulated MVCT; mean (SD) over patients, inside the body. Deformation, edge shift, air
-and body are measured against the input: what they give for the truth and for the input with other noise is no motion.
-Weights SHA-256 {{ card.sha256 }}.</p>
+<p>{{ patients }} test patients, simulated {{ modality }}; mean (SD) over patients, inside the body. Deformation, edge
+shift, air, bone and body are measured against the input: what they give for the truth and for the input with other
+noise is no motion. Weights SHA-256 {{ card.sha256 }}.</p>
 <ul>{% for sentence in goals %}<li>{{ sentence }}</li>{% endfor %}</ul>
 <table><thead><tr><th></th>
 {% for who in columns %}<th class="{{ who }}">{{ title(who) }}</th>
@@ -74,6 +74,8 @@ class Report:
     """What was measured of every patient."""
 
     card: Card
+    modality: str
+    """What was simulated, in words."""
     patient_ids: Sequence[str]
     rows: Sequence[Measures]
     """One for each patient."""
@@ -113,7 +115,7 @@ class Report:
 
     def goals(self) -> list[str]:
         """What the figures say about the aims of an enhancement, in sentences."""
-        sentences = [self._comparison(who) for who in self.tuned]
+        sentences = [*self._against_input(), *(self._comparison(who) for who in self.tuned), *self._structure()]
         values = [self._of(("cnr_muscle_fat", who, "")) for who in ("before", "after", "truth")]
         if all(values):
             before, after, truth = (float(np.mean(value)) for value in values)
@@ -126,6 +128,26 @@ class Report:
         """Everything, as a program would read it."""
         facts = {"weights": self.card.name, "sha256": self.card.sha256, "comparators": dict(self.tuned)}
         return {**facts, "goals": self.goals(), "by_patient": self.by_patient()}
+
+    def _against_input(self) -> Iterator[str]:
+        """Mean absolute error and similarity against those of the input."""
+        mae, mae_model = (float(np.mean(self._of(("mae", who, "hu")) or [np.nan])) for who in ("before", "after"))
+        ssim, ssim_model = (float(np.mean(self._of(("ssim", who, "")) or [np.nan])) for who in ("before", "after"))
+        if np.isfinite([mae, ssim]).all():
+            yield (
+                f"Model against the input: MAE {mae:.1f} to {mae_model:.1f} HU, {100.0 * mae_model / mae:.0f} % of the "
+                f"input's; SSIM {ssim:.3f} to {ssim_model:.3f}, {ssim_model - ssim:+.3f}."
+            )
+
+    def _structure(self) -> Iterator[str]:
+        """Whether the anatomy stayed: largest and mean over the patients, in voxels, with what no motion gives."""
+        for name, label in (("deformation_p95", "95th percentile of the deformation"), ("edge_shift", "edge shift")):
+            moved, still = (self._of((name, who, "voxel")) for who in ("after", "floor"))
+            if moved and still:
+                yield (
+                    f"Output against input, {label}: {np.mean(moved):.2f} voxels (largest {max(moved):.2f}); "
+                    f"the same patient with other noise {np.mean(still):.2f}."
+                )
 
     def _comparison(self, who: str) -> str:
         mae, mae_model = (np.mean(self._of(("mae", name, "hu"))) for name in (who, "after"))
@@ -166,6 +188,7 @@ def write_html(report: Report, png: Path, html: Path) -> None:
     template = Environment(autoescape=True).from_string(_HTML)
     content = template.render(
         card=report.card,
+        modality=report.modality,
         patients=len(report.rows),
         goals=report.goals(),
         columns=report.columns(),

@@ -1,9 +1,10 @@
 """Commands of the one who trains and trusts models: models, train, evaluate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+import yaml
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -15,6 +16,15 @@ from pipelines.base import TrainingOptions
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the images.")]
 OutputOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")]
+MethodOption = Annotated[str | None, typer.Option(help="How to train: `unpaired` or `supervised`.")]
+UpdatesOption = Annotated[
+    int | None, typer.Option(min=1, help="Updates of the weights; 20,000 unless the settings say otherwise.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", metavar="FILE", help="YAML with training settings by name, losses among them."),
+]
 PipelineArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="Name of a file of config/pipelines.")]
 
 
@@ -51,13 +61,17 @@ def train(
     data: DataOption,
     output: OutputOption = Path("runs"),
     slices: Annotated[int | None, typer.Option(min=1, help="Training slices of each domain; all if left out.")] = None,
-    updates: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 20_000,
+    method: MethodOption = None,
+    updates: UpdatesOption = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Train the model of a pipeline; goes on where an earlier run with the same output stopped."""
-    options = TrainingOptions(updates=updates, slices=slices, seed=seed, device=device)
+    options = TrainingOptions(
+        method=method, updates=updates, slices=slices, seed=seed, device=device, settings=training_settings(settings)
+    )
     trained = settings_for(data, config).pipeline(pipeline, verify=False)
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("train", total=1.0)
@@ -71,6 +85,7 @@ def evaluate(
     pipeline: PipelineArgument,
     data: DataOption,
     output: OutputOption = Path("runs/evaluation"),
+    comparators: Annotated[bool, typer.Option(help="Tune classical filters and measure them beside the model.")] = True,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +94,7 @@ def evaluate(
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("evaluate", total=1.0)
         figures = evaluated.evaluate(
-            data, output, lambda done, what: progress.update(task, completed=done, description=what)
+            data, output, lambda done, what: progress.update(task, completed=done, description=what), comparators
         )
     if as_json:
         Console().print_json(data=dict(figures))
@@ -99,6 +114,19 @@ def settings_for(data: Path, config: Path | None) -> Config:
     # Says which series the reader leaves out, and why.
     start_log("WARNING")
     return settings
+
+
+def training_settings(file: Path | None) -> dict[str, Any]:
+    """Settings of a YAML file; none without a file."""
+    if file is None:
+        return {}
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise typer.BadParameter(f"{file} can not be read: {error}", param_hint="--settings") from error
+    if not isinstance(content, dict):
+        raise typer.BadParameter(f"{file} is no mapping of settings", param_hint="--settings")
+    return content
 
 
 def _model_record(name: str) -> dict[str, str]:

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.cyclegan import (
+    SUPERVISED,
     Architecture,
+    Conversion,
     CycleGAN,
     Discriminator,
     Generator,
@@ -15,9 +19,12 @@ from models.cyclegan import (
     cycle_loss,
     discriminator_loss,
     domain_preservation_loss,
+    feature_loss,
+    forward_conversion,
     generator_losses,
     gradient_loss,
     idempotence_loss,
+    paired_loss,
     total_variation,
 )
 
@@ -120,3 +127,57 @@ def test_encoders_and_decoders_are_shared_between_directions() -> None:
     assert net.a_to_b.encoder is net.a_to_a.encoder
     assert net.a_to_b.decoder is net.b_to_b.decoder
     assert len(net.generator_parameters()) == len({id(p) for p in net.generator_parameters()})
+
+
+def test_neighbouring_slices_go_in_and_come_out_together() -> None:
+    net = CycleGAN(replace(TINY, slices=3), discriminator_channels=4)
+    x, y = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    step = conversions(net, x, y)
+    assert step.y_fake.shape == step.x_fake.shape == (2, 3, 32, 32)
+    losses = generator_losses(net, step, LossWeights(gradient=1.0, idempotence=1.0))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@pytest.mark.parametrize("slices", [0, 2, -1])
+def test_slices_without_a_middle_one_are_refused(slices: int) -> None:
+    with pytest.raises(ValueError, match="odd"):
+        Architecture(slices=slices)
+
+
+@pytest.mark.parametrize("slices", [1, 5])
+def test_a_conversion_is_the_middle_slice_of_what_the_generator_makes(slices: int) -> None:
+    torch.manual_seed(0)
+    generator = Generator.of(replace(TINY, slices=slices))
+    x = torch.rand(2, slices, 32, 32) - 0.5
+    middle = slices // 2
+    torch.testing.assert_close(Conversion(generator)(x), generator(x)[:, middle : middle + 1])
+
+
+def test_what_the_features_see_unchanged_costs_nothing() -> None:
+    def brightness(x: Tensor) -> list[Tensor]:
+        return [x.mean(dim=(2, 3), keepdim=True)]
+
+    assert feature_loss(brightness, image(0.2), image(0.2)).item() == 0.0
+    assert feature_loss(brightness, image(0.2), image(0.5)).item() == pytest.approx(0.09)
+
+
+def test_the_supervised_variant_pays_for_the_distance_to_the_truth_alone() -> None:
+    assert SUPERVISED.is_supervised() and not LossWeights().is_supervised()
+    step = replace(forward_conversion(identity(), image(0.1), image(0.9)), truth=image(0.4))
+    losses = generator_losses(model(), step, SUPERVISED)
+    assert {name: loss.item() for name, loss in losses.items()} == {"paired": pytest.approx(0.3)}
+    assert paired_loss(image(0.1), image(0.4)).item() == pytest.approx(0.3)
+
+
+def test_of_the_forward_direction_alone_the_other_direction_costs_nothing() -> None:
+    step = replace(forward_conversion(identity(), image(-1.0), image(0.9)), truth=image(-1.0))
+    losses = generator_losses(model(), step, replace(SUPERVISED, air=1.0, gradient=1.0))
+    assert losses["air"].item() == losses["gradient"].item() == 0.0
+
+
+@pytest.mark.parametrize("term", ["perceptual", "segmentation", "paired"])
+def test_a_loss_that_lacks_what_it_needs_says_so(term: str) -> None:
+    net = model()
+    step = conversions(net, image(), image())
+    with pytest.raises(ValueError, match=term):
+        generator_losses(net, step, LossWeights(**{term: 1.0}))

@@ -199,3 +199,21 @@ def test_a_patient_is_in_one_split_over_all_layouts(tmp_path: Path) -> None:
     splits = {(volume.patient_id, volume.split) for volume in volumes}
     assert (len(volumes), len({patient for patient, _ in splits}), len(splits)) == (8, 5, 5)
     assert {("pt_7", "train"), ("B2", "test")} <= splits
+
+
+def test_a_list_of_splits_goes_before_what_the_data_say(tmp_path: Path) -> None:
+    for name in ("pt_1", "pt_2", "plain"):
+        np.savez(tmp_path / f"{name}.npz", ct=np.zeros((2, 4, 4), np.int16), spacing_zyx=np.array([3.0, 1.0, 1.0]))
+    (tmp_path / "splits.yaml").write_text("pt_1: test\nplain: validation\n")
+    found = {volume.patient_id: volume.split for volume in training_volumes(tmp_path)}
+    assert found == {"pt_1": "test", "pt_2": None, "plain": "validation"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [("nobody: test", "names nobody"), ("pt_1: later", "no list"), ("- a", "no list")]
+)
+def test_a_list_of_splits_that_can_not_be_followed_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+    np.savez(tmp_path / "pt_1.npz", ct=np.zeros((2, 4, 4), np.int16), spacing_zyx=np.array([3.0, 1.0, 1.0]))
+    (tmp_path / "splits.yaml").write_text(content)
+    with pytest.raises(PipelineError, match=reason):
+        training_volumes(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 from models.intensity import body_mask
 from models.training import comparators
 from models.training.comparators import tuned_comparators, tuning_pairs
-from models.training.pairs import SimulatedPair
+from models.training.pairs import Scans, SimulatedPair
 from models.training.volumes import TrainingVolume
 from tests.models.training.test_enhancement import patient
 
@@ -28,14 +28,14 @@ def noisy_pair(sd: float, seed: int = 0) -> SimulatedPair:
 
 
 def error_hu(pair: SimulatedPair, name: str) -> float:
-    made = tuned_comparators([noisy_pair(20.0)])[name](pair.mvct_hu_zyx, SPACING[1])
+    made = tuned_comparators([noisy_pair(20.0)])[name](pair.sparse_hu_zyx, SPACING[1])
     return float(np.abs(made - pair.volume.hu_zyx)[pair.body].mean())
 
 
 def test_every_filter_beats_the_curve_alone_on_an_unseen_patient() -> None:
     unseen = noisy_pair(20.0, seed=7)
     alone = error_hu(unseen, "hu_curve")
-    assert alone < float(np.abs(unseen.mvct_hu_zyx - unseen.volume.hu_zyx)[unseen.body].mean())
+    assert alone < float(np.abs(unseen.sparse_hu_zyx - unseen.volume.hu_zyx)[unseen.body].mean())
     for name in ("bilateral", "non_local_means", "total_variation"):
         assert error_hu(unseen, name) < 0.7 * alone, name
 
@@ -54,8 +54,8 @@ def test_the_parameters_with_the_least_error_are_taken() -> None:
 
 def test_tuning_takes_a_few_slices_of_a_few_patients() -> None:
     volumes = [patient(number % 3, "train") for number in range(20)]
-    pairs = tuning_pairs(volumes, (25.0, 45.0), 0)
-    assert len(pairs) == 8 and all(len(pair.mvct_hu_zyx) <= 8 for pair in pairs)
+    pairs = tuning_pairs(volumes, Scans(noise_sd_hu=(25.0, 45.0)), 0)
+    assert len(pairs) == 8 and all(len(pair.sparse_hu_zyx) <= 8 for pair in pairs)
 
 
 def test_nothing_to_tune_on_is_refused() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from models.cyclegan import Architecture
+from models.cyclegan import SUPERVISED, Architecture, LossWeights
 from models.inference import enhanced, load_generator
 from models.phantoms import head_and_neck_phantom
 from models.training.checkpoint import read_checkpoint
-from models.training.enhancement import TrainingSettings, train
+from models.training.enhancement import Method, TrainingSettings, train
 from models.training.evaluation import evaluate
 from models.training.volumes import Split, TrainingDataError, TrainingVolume
 from models.weights import load_weights
@@ -164,3 +164,77 @@ def test_volumes_without_any_split_are_all_evaluated(trained: Path, tmp_path: Pa
 def test_a_trained_model_converts_a_volume(trained: Path) -> None:
     hu = patient(4, "test").hu_zyx
     assert enhanced(load_generator(str(trained / "tiny.safetensors")), hu, SPACING).shape == hu.shape
+
+
+PERCEPTUAL = replace(SETTINGS, warm_up_updates=2, losses=LossWeights(perceptual=1.0))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(SETTINGS, warm_up_updates=0, losses=SUPERVISED),
+        replace(SETTINGS, losses=LossWeights(paired=1.0)),
+        replace(SETTINGS, architecture=replace(SETTINGS.architecture, slices=3)),
+        PERCEPTUAL,
+    ],
+    ids=["supervised", "unpaired and paired", "three slices", "perceptual"],
+)
+def test_every_variant_trains_resumes_and_converts(settings: TrainingSettings, tmp_path: Path) -> None:
+    straight, resumed = tmp_path / "straight", tmp_path / "resumed"
+    train(patients(), settings, straight, "tiny")
+    with pytest.raises(Interrupted):
+        train(patients(), settings, resumed, "tiny", interrupt_after_three_quarters)
+    train(patients(), settings, resumed, "tiny")
+    expected, found = generator_of(straight), generator_of(resumed)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    model = load_generator(str(resumed / "tiny.safetensors"))
+    hu = patient(4, "test").hu_zyx
+    assert enhanced(model, hu, SPACING).shape == hu.shape
+    assert model.card.limits
+
+
+def test_supervised_training_comes_nearer_to_the_truth(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, updates=60, warm_up_updates=0, learning_rate=3e-3, ema_decay=0.9, losses=SUPERVISED)
+    figures = evaluate(str(train(patients(), settings, tmp_path, "tiny")), patients(), tmp_path, comparators=False)
+    assert figures["mae_after_hu"] < 0.95 * figures["mae_before_hu"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (replace(SETTINGS, losses=LossWeights(segmentation=1.0)), "no segmentation network"),
+        (replace(SETTINGS, warm_up_updates=0, losses=LossWeights(perceptual=1.0)), "no warm-up"),
+    ],
+)
+def test_a_loss_without_what_it_needs_is_refused(settings: TrainingSettings, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match=reason):
+        train(patients(), settings, tmp_path, "tiny")
+
+
+def test_the_features_of_a_segmentation_network_can_be_a_loss(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def features(image: torch.Tensor) -> list[torch.Tensor]:
+        asked.append(image.shape[1])
+        return [image.diff(dim=-1)]
+
+    settings = replace(SETTINGS, updates=2, losses=LossWeights(segmentation=1.0))
+    train(patients(), settings, tmp_path, "tiny", segmentation=features)
+    assert asked and set(asked) == {1}
+
+
+def test_real_images_of_the_modality_are_trained_on_instead_of_simulated_ones(tmp_path: Path) -> None:
+    real = [replace(patient(number, "train"), patient_id=f"real_{number}", domain="mvct") for number in (5, 6)]
+    # An image that no scanner simulated here could have made.
+    real = [replace(volume, hu_zyx=volume.hu_zyx + np.float32(500.0)) for volume in real]
+    card = load_generator(str(train([*patients(), *real], SETTINGS, tmp_path, "tiny"))).card
+    assert card.training_domain.modality == "MVCT" and card.training_domain.patients == 2
+    assert card.training_domain.body_mean_hu > 300.0
+    with pytest.raises(TrainingDataError, match="no known truth"):
+        train([*patients(), *real], replace(SETTINGS, losses=SUPERVISED), tmp_path, "tiny")
+
+
+@pytest.mark.parametrize("method", ["unpaired", "supervised"])
+def test_a_method_has_settings_of_its_own(method: Method) -> None:
+    settings = TrainingSettings.of_method(method, "cbct", updates=7)
+    assert settings.method == method and settings.scans.modality == "cbct" and settings.updates == 7

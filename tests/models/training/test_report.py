@@ -23,7 +23,7 @@ def row(mae: float, model: float, filtered: float) -> Measures:
 
 
 def report(*rows: Measures) -> Report:
-    return Report(CARD, [f"P{number}" for number in range(len(rows))], rows, {"bilateral": "4 mm, 80 HU"})
+    return Report(CARD, "MVCT", [f"P{number}" for number in range(len(rows))], rows, {"bilateral": "4 mm, 80 HU"})
 
 
 def test_names_have_measure_who_and_unit() -> None:
@@ -54,8 +54,21 @@ def test_large_numbers_are_written_in_full() -> None:
 
 def test_the_goals_say_who_is_better() -> None:
     better, worse = report(row(100.0, 60.0, 70.0)).goals(), report(row(100.0, 80.0, 70.0)).goals()
-    assert better == ["Model against bilateral: lower MAE (60.0, 70.0 HU), higher SSIM (0.950, 0.900)."]
-    assert "not lower MAE (80.0, 70.0 HU)" in worse[0]
+    assert better == [
+        "Model against the input: MAE 100.0 to 60.0 HU, 60 % of the input's; SSIM 0.800 to 0.950, +0.150.",
+        "Model against bilateral: lower MAE (60.0, 70.0 HU), higher SSIM (0.950, 0.900).",
+    ]
+    assert "not lower MAE (80.0, 70.0 HU)" in worse[1]
+
+
+def test_the_goals_say_how_far_the_anatomy_moved_and_what_no_motion_gives() -> None:
+    moved = {("deformation_p95", "after", "voxel"): 0.4, ("deformation_p95", "floor", "voxel"): 0.1}
+    further = {("deformation_p95", "after", "voxel"): 0.8, ("deformation_p95", "floor", "voxel"): 0.1}
+    goals = report({**row(1.0, 1.0, 1.0), **moved}, {**row(1.0, 1.0, 1.0), **further}).goals()
+    assert goals[-1] == (
+        "Output against input, 95th percentile of the deformation: 0.60 voxels (largest 0.80); "
+        "the same patient with other noise 0.10."
+    )
 
 
 def test_the_gain_of_contrast_is_set_against_that_of_the_truth() -> None:
