@@ -1,30 +1,36 @@
 """Apply an enhancement model to a whole volume, slice by slice, on any matrix size and pixel spacing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from models.cyclegan import Architecture, Generator
-from models.intensity import Hu, normalised, written_back
+from models.cyclegan import Architecture, Conversion, Generator
+from models.engines import Engine, fastest_engine, input_channels
+from models.intensity import Hu, Mask, normalised, written_back
+from models.receptive_field import reach_pixels
 from models.weights import Card, WeightsError, load_card, load_weights
 
-_PIXELS_PER_BATCH = 512 * 512
-"""Bounds the memory: about 0.4 GB of activations."""
+Box: TypeAlias = tuple[slice, slice]
+"""(rows, columns)."""
 
 
 @dataclass(frozen=True)
 class EnhancementModel:
-    """A generator ready for use, and the card that says what it is good for."""
+    """A generator ready for use, what computes it, and the card that says what it is good for."""
 
     card: Card
-    generator: Generator
+    generator: nn.Module
+    """(B, C, H, W) -> (B, 1, H, W) in [-1, 1]; C neighbouring slices, the middle one is converted."""
+    engine: Engine
+    reach_pixels: int | None
+    """What is further away from a pixel than this does not change it; None: the whole slice may."""
 
 
 def nobody(done: float, what: str) -> None:
@@ -34,13 +40,16 @@ def nobody(done: float, what: str) -> None:
 def load_generator(weights: str) -> EnhancementModel:
     """Load the generator of shipped weights or of a `.safetensors` file; loaded once per process and file content.
 
+    The fastest engine of this machine that agrees with the reference computes it (`models.engines`).
+
     Raises
     ------
     models.weights.WeightsError
         If the weights are absent, differ from their card, or do not fit the architecture that the card states.
     """
     card = load_card(weights)
-    return EnhancementModel(card=card, generator=_generator(weights, card.sha256))
+    generator, engine, reach = _prepared(weights, card.sha256)
+    return EnhancementModel(card, generator, engine, reach)
 
 
 def enhanced(
@@ -53,53 +62,102 @@ def enhanced(
 
     Voxels outside the model's window keep their value. Where the pixels are finer than the working spacing of the
     card, the change is computed at that spacing and added, so that no detail of the input is lost.
+
+    Every slice is computed by itself, so its values do not depend on how many others the volume has.
     """
+    channels = input_channels(model.generator)
     output_hu = np.empty(hu_zyx.shape, np.float32)
     with torch.inference_mode():
-        for part in _batches(hu_zyx.shape):
-            unit = torch.from_numpy(normalised(hu_zyx[part], model.card.window_hu))[:, None]  # (B, 1, H, W)
-            converted = _converted(model, unit, spacing_zyx_mm)[:, 0].numpy()
-            output_hu[part] = written_back(hu_zyx[part], converted, model.card.window_hu)
-            progress(part.stop / len(hu_zyx), "enhancing")
+        for index in range(len(hu_zyx)):
+            output_hu[index] = _enhanced_slice(model, hu_zyx[_neighbours(index, channels, len(hu_zyx))], spacing_zyx_mm)
+            progress((index + 1) / len(hu_zyx), "enhancing")
     return output_hu
 
 
 @lru_cache(maxsize=4)
-def _generator(weights: str, sha256: str) -> Generator:
+def _prepared(weights: str, sha256: str) -> tuple[Conversion, Engine, int | None]:
     card, tensors = load_weights(weights)
     try:
-        generator = Generator.of(Architecture(**card.architecture))
-        generator.load_state_dict(tensors)
+        whole = Generator.of(Architecture(**card.architecture))
+        whole.load_state_dict(tensors)
+        generator = Conversion(whole)
     except (TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
-    # (B, C, H, W) with channels last is about a third faster on a CPU.
-    return generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    # With channels last, torch is about a third faster on a CPU.
+    generator.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    reach = reach_pixels(generator, input_channels(generator), _stride(card))
+    return generator, fastest_engine(generator, card.window_hu), reach
 
 
-def _batches(shape_zyx: tuple[int, ...]) -> Iterator[slice]:
-    """Split into runs of slices that stay below the limit of pixels."""
-    slices, rows, columns = shape_zyx
-    size = max(1, _PIXELS_PER_BATCH // (rows * columns))
-    for start in range(0, slices, size):
-        yield slice(start, min(start + size, slices))
+def _stride(card: Card) -> int:
+    return Architecture(**card.architecture).stride
 
 
-def _converted(model: EnhancementModel, unit: Tensor, spacing_zyx_mm: tuple[float, float, float]) -> Tensor:
-    """(B, 1, H, W) in [-1, 1] -> same shape."""
+def _neighbours(index: int, channels: int, slices: int) -> NDArray[np.intp]:
+    """Indices of the slices around one, the first and the last slice repeated beyond the ends."""
+    return np.clip(np.arange(channels) + index - channels // 2, 0, slices - 1)
+
+
+def _enhanced_slice(model: EnhancementModel, hu_cyx: NDArray[Any], spacing_zyx_mm: tuple[float, float, float]) -> Hu:
+    """Neighbouring slices [channel, row, column] -> the middle one, converted."""
+    hu, (low_hu, high_hu) = hu_cyx[len(hu_cyx) // 2], model.card.window_hu
+    inside = (hu > low_hu) & (hu < high_hu)
+    if not inside.any():
+        return np.asarray(hu, np.float32)
+    unit = torch.from_numpy(normalised(hu_cyx, model.card.window_hu))[None]
+    converted = _converted(model, unit, inside, spacing_zyx_mm)
+    return written_back(hu, converted[0, 0].numpy(), model.card.window_hu)
+
+
+def _converted(
+    model: EnhancementModel, unit: Tensor, needed: Mask, spacing_zyx_mm: tuple[float, float, float]
+) -> Tensor:
+    """(1, C, H, W) in [-1, 1] -> (1, 1, H, W), right where it is needed [row, column] and unchanged far from there."""
     working_mm = model.card.working_spacing_mm
     if working_mm is None or max(spacing_zyx_mm[1:]) >= working_mm:
-        return _padded_run(model, unit)
+        return _run_where_needed(model, unit, needed)
     rows = round(unit.shape[2] * spacing_zyx_mm[1] / working_mm)
     columns = round(unit.shape[3] * spacing_zyx_mm[2] / working_mm)
     coarse = functional.interpolate(unit, (rows, columns), mode="bilinear", antialias=True)
-    change = _padded_run(model, coarse) - coarse
-    return unit + functional.interpolate(change, unit.shape[2:], mode="bilinear")
+    change = _run_where_needed(model, coarse, _coarsened(needed, (rows, columns))) - _middle(coarse)
+    return _middle(unit) + functional.interpolate(change, unit.shape[2:], mode="bilinear")
 
 
-def _padded_run(model: EnhancementModel, unit: Tensor) -> Tensor:
-    """Run the generator on any matrix: rows and columns are padded to its stride by repeating the edge."""
+def _coarsened(needed: Mask, shape: tuple[int, int]) -> Mask:
+    """Coarse pixels that bilinear interpolation reads to make one that is needed."""
+    covering = functional.adaptive_max_pool2d(torch.from_numpy(needed.astype(np.float32))[None], shape)
+    return np.asarray(functional.max_pool2d(covering, 3, stride=1, padding=1)[0].numpy() > 0.0)
+
+
+def _run_where_needed(model: EnhancementModel, unit: Tensor, needed: Mask) -> Tensor:
+    """Run the engine on any matrix: rows and columns are padded to the stride by repeating the edge.
+
+    The network does not see more than it needs: the box around what is needed and as far around that as it looks. The
+    box keeps the phase of the stride, so inside, the result is that of the whole slice.
+    """
     rows, columns = unit.shape[2:]
-    stride = Architecture(**model.card.architecture).stride
+    stride = _stride(model.card)
     padded = functional.pad(unit, (0, -columns % stride, 0, -rows % stride), mode="replicate")
-    result: Tensor = model.generator(padded)
+    box = _box(needed, model.reach_pixels, stride)
+    result = _middle(padded).clone()
+    result[:, :, *box] = model.engine.run(padded[:, :, *box])
     return result[:, :, :rows, :columns]
+
+
+def _box(needed: Mask, reach: int | None, stride: int) -> Box:
+    if reach is None:
+        return slice(None), slice(None)
+    rows, columns = (_grown_range(np.flatnonzero(needed.any(axis=axis)), reach, stride) for axis in (1, 0))
+    return rows, columns
+
+
+def _grown_range(indices: NDArray[np.intp], reach: int, stride: int) -> slice:
+    """From the first to the last index and `reach` further, out to multiples of the stride; may pass the end."""
+    start = max(0, int(indices[0]) - reach) // stride * stride
+    return slice(start, -(-(int(indices[-1]) + 1 + reach) // stride) * stride)
+
+
+def _middle(unit: Tensor) -> Tensor:
+    """(1, C, H, W) -> the slice that is converted, (1, 1, H, W)."""
+    middle = unit.shape[1] // 2
+    return unit[:, middle : middle + 1]
