@@ -20,6 +20,7 @@ from models.metrics import mae_hu, ms_ssim, psnr_db, ssim
 from models.stability_measures import air_xor_fraction, dice, edge_shift_mm
 from models.structure import deformation
 from models.training.comparators import Comparator, tuned_comparators, tuning_pairs
+from models.training.insert_report import insert_figures, insert_sentence, measured_inserts, write_inserts
 from models.training.pairs import CLINICAL_SCANS, MODALITY_NAMES, Modality, Scans, SimulatedPair, simulated_pair
 from models.training.report import Example, Measures, Quality, Report, draw_page, write_html
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
@@ -50,6 +51,9 @@ def evaluate(
     Measures of fidelity have no `truth`. A figure that some patients do not allow is the mean of the others. Bone and
     the air inside the body are found in every image by a threshold, and compared by Dice with those of the input.
 
+    A real image of the modality has no truth, but a phantom has: where one shows the inserts of a CatPhan, their HU are
+    measured before and after as well, into inserts.csv and inserts.png.
+
     Test patients are those whose split says so; where no volume has a split, all are. With `comparators`, classical
     filters are tuned on the training patients, where there are any, and measured beside the model. Into `output` go
     report.html, report.json, patients.csv and before_after.png.
@@ -57,14 +61,19 @@ def evaluate(
     Raises
     ------
     TrainingDataError
-        If there is no test patient.
+        If there is neither a test patient nor a phantom.
     models.weights.WeightsError
         If the weights can not be used.
     """
     planning = [volume for volume in volumes if volume.domain == "planning_ct"]
-    patients = _test_patients(planning)
     model = load_generator(weights)
     output.mkdir(parents=True, exist_ok=True)
+    inserts = measured_inserts(model, [volume for volume in volumes if volume.domain == modality])
+    if inserts:
+        write_inserts(inserts, output)
+    if inserts and not planning:
+        return insert_figures(inserts)
+    patients = _test_patients(planning)
     scans = CLINICAL_SCANS[modality]
     filters = _comparators(planning, scans, progress) if comparators else {}
     rows: list[Measures] = []
@@ -75,8 +84,14 @@ def evaluate(
         examples = [*examples, example][:_MOST_EXAMPLES]
         progress((number + 1) / len(patients), "evaluating")
     tuned = {name: comparator.parameters for name, comparator in filters.items()}
-    report = Report(model.card, MODALITY_NAMES[modality], [volume.patient_id for volume in patients], rows, tuned)
-    figures = {**report.figures(), "patients": float(len(rows)), "peak_memory_gib": _peak_memory_gib()}
+    said = [insert_sentence(inserts)] if inserts else []
+    report = Report(model.card, MODALITY_NAMES[modality], [volume.patient_id for volume in patients], rows, tuned, said)
+    figures = {
+        **report.figures(),
+        **insert_figures(inserts),
+        "patients": float(len(rows)),
+        "peak_memory_gib": _peak_memory_gib(),
+    }
     draw_page(examples, output / "before_after.png")
     write_html(report, output / "before_after.png", output / "report.html")
     _write_rows(report, output / "patients.csv")

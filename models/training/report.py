@@ -81,6 +81,8 @@ class Report:
     """One for each patient."""
     tuned: Mapping[str, str]
     """Parameters of every comparator, in words."""
+    said: Sequence[str] = ()
+    """What was found beside the patients, in sentences."""
 
     def names(self) -> list[str]:
         """Name of every figure, as NAME_WHO_UNIT."""
@@ -115,7 +117,12 @@ class Report:
 
     def goals(self) -> list[str]:
         """What the figures say about the aims of an enhancement, in sentences."""
-        sentences = [*self._against_input(), *(self._comparison(who) for who in self.tuned), *self._structure()]
+        sentences = [
+            *self._against_input(),
+            *(self._comparison(who) for who in self.tuned),
+            *self._structure(),
+            *self.said,
+        ]
         values = [self._of(("cnr_muscle_fat", who, "")) for who in ("before", "after", "truth")]
         if all(values):
             before, after, truth = (float(np.mean(value)) for value in values)
