@@ -16,6 +16,8 @@ from models.training.enhancement import Method, TrainingSettings, train
 from models.training.evaluation import evaluate
 from models.training.volumes import Split, TrainingDataError, TrainingVolume
 from models.weights import load_weights
+from tests.models.test_insert_phantom import SPACING as CAT_PHANTOM_SPACING
+from tests.models.test_insert_phantom import phantom as cat_phantom
 
 SPACING = (20.0, 5.0, 5.0)
 SETTINGS = TrainingSettings(
@@ -238,3 +240,16 @@ def test_real_images_of_the_modality_are_trained_on_instead_of_simulated_ones(tm
 def test_a_method_has_settings_of_its_own(method: Method) -> None:
     settings = TrainingSettings.of_method(method, "cbct", updates=7)
     assert settings.method == method and settings.scans.modality == "cbct" and settings.updates == 7
+
+
+def test_a_real_phantom_is_measured_before_and_after(trained: Path, tmp_path: Path) -> None:
+    phantom = TrainingVolume("catphan", None, cat_phantom(), CAT_PHANTOM_SPACING, domain="mvct")
+    weights = str(trained / "tiny.safetensors")
+    figures = evaluate(weights, [phantom], tmp_path / "alone")
+    assert figures["insert_mae_before_hu"] == pytest.approx(20.0, abs=2.0)
+    assert figures["insert_mae_after_hu"] > 0.0 and figures["insert_phantoms"] == 1.0
+    assert (tmp_path / "alone" / "inserts.png").exists()
+    assert len((tmp_path / "alone" / "inserts.csv").read_text().splitlines()) == 1 + 7
+    both = evaluate(weights, [*patients(), phantom], tmp_path / "both", comparators=False)
+    assert both["insert_mae_after_hu"] == figures["insert_mae_after_hu"] and both["patients"] == 1.0
+    assert "Inserts of 1 real phantom" in (tmp_path / "both" / "report.html").read_text()
