@@ -1,4 +1,5 @@
 import logging
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -103,6 +104,14 @@ def test_an_engine_that_departs_from_the_reference_is_not_used(caplog: pytest.Lo
     assert {vars(record)["engine"] for record in caplog.records} == bf16
 
 
+def test_the_log_names_the_engine_that_was_chosen(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "models.engines"):
+        engine = fastest_engine(Detour().eval(), WINDOW)
+    (chosen,) = [vars(record) for record in caplog.records if record.message == "engine chosen"]
+    assert chosen["engine"] == engine.described()
+    assert chosen["mean_difference_hu"] <= MEAN_DIFFERENCE_LIMIT_HU
+
+
 def test_what_no_other_engine_can_compute_the_reference_does(caplog: pytest.LogCaptureFixture) -> None:
     generator = Bessel().eval()
     with caplog.at_level(logging.WARNING):
@@ -116,6 +125,18 @@ def test_the_log_of_the_process_is_left_as_it_was(generator: nn.Module) -> None:
     before = root.level, [*root.filters], [*root.handlers]
     fastest_engine(generator.eval(), WINDOW)
     assert (root.level, root.filters, root.handlers) == before
+
+
+def test_without_openvino_its_engines_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineUnavailable, match="openvino is not installed"):
+        made_engine("openvino-f32", Detour().eval())
+
+
+@pytest.mark.skipif("openvino-f32" not in OFFERED, reason="openvino is not installed")
+def test_openvino_reports_its_use_to_nobody() -> None:
+    made_engine("openvino-f32", Detour().eval())
+    assert sys.modules["openvino_telemetry"] is None
 
 
 @pytest.mark.skipif("openvino-f32" not in OFFERED, reason="openvino is not installed")
