@@ -24,8 +24,9 @@ from pydicom.uid import (
 
 from node.intake import Answer, Intake, Received
 from node.ledger import Ledger
-from node.ledger.removal import Removal
-from node.ledger.schema import Instance, InstanceState
+from node.ledger.schema import Instance, InstanceState, SeriesState
+from node.ledger.series import Settlement
+from node.retention import Retention
 from node.storage import Storage, sha256_of
 from tests.dicom_files import ct_series, encoded, rt_plan, structure_set, with_elements
 
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 SUCCESS = Answer(0x0000)
 DUPLICATE = Answer(0x0111, "SOP Instance UID is taken by another content")
+AT_ONCE_DAYS = 1e-9
 
 
 class Receiver:
@@ -119,12 +121,13 @@ def test_fragments_that_can_not_be_decoded_are_compared_as_they_are(receiver: Re
 def test_an_instance_that_was_removed_after_its_time_is_stored_again(receiver: Receiver, ct: Dataset) -> None:
     receiver.accept(encoded(ct), ct)
     (series,) = receiver.ledger.series.all()
-    (path,) = [one.path for one in receiver.ledger.series.instances(series.id)]
-    assert path is not None
-    receiver.ledger.removal.forget(Removal([path], series_id=series.id))
-    receiver.storage.remove([path])
+    assert receiver.ledger.series.settle(series, 1, Settlement(SeriesState.SETTLED, "planning_ct", None, frozenset()))
+    Retention(AT_ONCE_DAYS, receiver.ledger, receiver.storage).remove_expired()
+    assert [row.path for row in receiver.rows(ct)] == [None]
+    assert receiver.files("instances") == []
     assert receiver.accept(encoded(ct), ct) == SUCCESS
-    assert receiver.storage.absolute(path).read_bytes() == encoded(ct)
+    [row] = receiver.rows(ct)
+    assert receiver.storage.absolute(str(row.path)).read_bytes() == encoded(ct)
 
 
 @pytest.mark.parametrize(
