@@ -91,7 +91,7 @@ class CbctSettings:
     axial_field_mm: float = 198.0
     """Length of the field of view on the axis of rotation; the cone makes it shorter towards the rim."""
     source_detector_mm: float = 1500.0
-    pixels_per_voxel: float = 0.75
+    pixels_per_voxel: float = 0.6
     """Detector pixels at the isocentre, in voxels; 0.5 to 1."""
     tube: Tube | None = field(default_factory=lambda: Tube(peak_kv=100.0))
     """None: photons of one energy, so that nothing hardens."""
@@ -101,7 +101,7 @@ class CbctSettings:
     scatter_left: float = 0.15
     """Part of the scatter that the scanner's own correction leaves; 1 is none corrected."""
     motion: Motion | None = None
-    hann_cut: float = 0.9
+    hann_cut: float = 1.0
     """End of the Hann window of the reconstruction, as a fraction of the Nyquist frequency of the panel."""
     truncation_pad: float = 0.1
     """How far rows that the panel's edge cuts off are continued before they are filtered; fraction of their length."""
@@ -204,13 +204,13 @@ def cbct_geometry(spacing_zyx_mm: tuple[float, float, float], settings: CbctSett
     outer_mm = settings.source_detector_mm * np.tan(np.arcsin(settings.lateral_field_mm / 2.0 / SOURCE_ISOCENTRE_MM))
     inner_mm = HALF_FAN_OVERLAP_MM if settings.is_half_fan else outer_mm
     return ConeBeamGeometry(
-        rows=round(settings.axial_field_mm * to_panel / row_mm),
-        columns=round((outer_mm + inner_mm) / column_mm),
+        rows=int(np.ceil(settings.axial_field_mm * to_panel / row_mm)),
+        columns=int(np.ceil((outer_mm + inner_mm) / column_mm)),
         row_mm=row_mm,
         column_mm=column_mm,
         views=settings.views,
         arc_deg=settings.arc_deg,
-        offset_mm=(outer_mm - inner_mm) / 2.0,
+        offset_mm=float(outer_mm - inner_mm) / 2.0,
         source_isocentre_mm=SOURCE_ISOCENTRE_MM,
         source_detector_mm=settings.source_detector_mm,
     )
