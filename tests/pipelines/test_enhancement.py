@@ -11,6 +11,7 @@ import torch
 from pydicom import Dataset
 
 from models.cyclegan import Architecture, Generator
+from models.inference import load_generator
 from models.weights import load_card, save, write_card
 from pipelines.base import Outcome, PipelineError, TrainingOptions
 from pipelines.dicom.image_series import ImageSeries, read_image_series
@@ -144,6 +145,20 @@ def test_limits_of_the_card_are_part_of_the_identity(weights: Path, tmp_path: Pa
     other = Enhancement(name="enhance", weights=str(with_limits(weights, tmp_path, {})))
     assert first.weights_sha256() == other.weights_sha256()
     assert first.settings_sha256() != other.settings_sha256()
+
+
+def test_the_engines_of_the_machine_are_part_of_the_identity(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Enhancement(name="enhance", weights=str(weights))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    with_bf16 = pipeline.settings_sha256()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pipeline.settings_sha256() != with_bf16
+
+
+def test_a_result_names_the_engine_that_computed_it(weights: Path, tmp_path: Path) -> None:
+    outcome, _ = enhanced(weights, tmp_path, ct_series(patient()))
+    engine = load_generator(str(weights)).engine.described()
+    assert f"computed by {engine};" in outcome.series[0][0].DerivationDescription
 
 
 @pytest.mark.parametrize(
