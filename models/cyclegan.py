@@ -174,7 +174,7 @@ class Generator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, S, H, W) -> same shape, in [-1, 1]; H and W multiples of the stride."""
-        return (image + self.decoder(self.encoder(image))).clamp(-1.0, 1.0)  # type: ignore[no-any-return]
+        return _clamped(image + self.decoder(self.encoder(image)))
 
 
 class Conversion(nn.Module):
@@ -389,6 +389,11 @@ def _given(what: T | None, term: str) -> T:
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate")
+
+
+def _clamped(x: Tensor) -> Tensor:
+    """Within [-1, 1], with the gradient of x: at the end of the range, that of a clamp is 0 and would keep it there."""
+    return x + (x.clamp(-1.0, 1.0) - x).detach()
 
 
 def _doubled(x: Tensor) -> Tensor:

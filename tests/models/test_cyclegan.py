@@ -62,6 +62,18 @@ def test_an_untrained_generator_changes_little() -> None:
     assert (Generator.of(Architecture())(x) - x).abs().mean() < 0.1
 
 
+@pytest.mark.parametrize("end", [-1.0, 1.0])
+def test_an_output_at_the_end_of_the_range_can_come_back(end: float) -> None:
+    net = identity()
+    bias = net.decoder_b.exit.bias
+    assert bias is not None
+    nn.init.constant_(bias, end)
+    output = net.a_to_b(image(0.2))
+    assert output.eq(end).all()
+    paired_loss(output, image(0.2)).backward()  # type: ignore[no-untyped-call]
+    assert bias.grad is not None and torch.sign(bias.grad).item() == end
+
+
 def test_a_voxel_depends_on_its_neighbourhood_only() -> None:
     torch.manual_seed(0)
     generator = Generator.of(TINY)
