@@ -12,9 +12,11 @@ from torch import nn
 
 from models.cyclegan import Architecture
 from models.inference import EnhancementModel, enhanced, load_generator
-from models.intensity import Hu
+from models.intensity import Hu, Mask
+from models.metrics import mae_hu
 from models.stability_measures import domain_measures, stability_measures
-from models.training.pairs import MODALITY_NAMES, Modality, Scans, simulated_pair
+from models.training.kept_pairs import kept_pair, read_pair
+from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingVolume, of_split
 from models.weights import Card, Limits, TrainingDomain, save, write_card
@@ -30,6 +32,9 @@ _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 
 _METRICS_HEADING = "## Metrics\n\n"
 
+SIMULATED = "simulated"
+"""Folder beside the weights where the simulated images of their training are kept."""
+
 _TEXT = """\
 # {name}
 
@@ -42,6 +47,7 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 ## Data
 
 {patients} training patients, {slices} slices; {updates} updates of {batch} crops of {crop} pixels, seed {seed}.
+{validated}
 
 ## Stability limits
 
@@ -50,6 +56,11 @@ Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:
 largest value seen.
 """
 
+
+_VALIDATED = (
+    "On the validation patients the mean absolute error inside the body goes from {before:.1f} to {after:.1f} HU."
+)
+_FAILED = "**The training failed: this model makes the error of its input larger. Do not use it.**"
 
 _ORIGINS = {
     True: "Trained on simulated {modality}: no image of such a machine was ever seen.",
@@ -111,9 +122,13 @@ def finished_weights(
     card = save(path, generator.state_dict(), facts, "")
     validation = of_split(volumes, "validation")
     model = load_generator(str(path))
-    limits = measured_limits(model, validation, settings.scans, settings.seed)
+    by_volume = [
+        [_judged(model, image) for image in images]
+        for images in _validation_images(validation, settings.scans, settings.seed, path.parent / SIMULATED)
+    ]
     progress(1.0, "measuring limits")
-    text = _text(card, settings, origin, len(validation))
+    text = _text(card, settings, origin, len(validation), _validated([one for cases in by_volume for one in cases]))
+    limits = measured_limits([[case.measures for case in cases] for cases in by_volume])
     write_card(path.with_suffix(".md"), card.model_copy(update={"limits": limits, "text": text}))
     return path
 
@@ -157,48 +172,72 @@ def training_domain(
     )
 
 
-def measured_limits(
-    model: EnhancementModel, volumes: Sequence[TrainingVolume], scans: Scans, seed: int
-) -> dict[str, Limits]:
-    """Limits of every measure over the images of the volumes; empty without volumes.
+def measured_limits(by_volume: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
+    """Limits of every measure, from its values in the images of each validation volume; empty without volumes.
 
-    Images are the real ones of the modality where there are any, else two simulated ones of each planning CT. Flagged
-    is what lies above the 95th percentile of the cases; held, what lies above a bound that holds 99.5 % of all patients
-    with a confidence of 95 %, if the measure is normally distributed over patients.
+    Flagged is what lies above the 95th percentile of the images; held, what lies above a bound that holds 99.5 % of all
+    patients with a confidence of 95 %, if the measure is normally distributed over patients.
 
     Without a limit the gate holds every result, as nobody knows what is normal.
     """
-    if not volumes:
+    if not by_volume:
         return {}
-    by_volume = [
-        [_measures(model, hu_zyx, spacing) for hu_zyx, spacing in images]
-        for images in _validation_images(volumes, scans, seed)
-    ]
     by_name = {name: np.array([[case[name] for case in cases] for cases in by_volume]) for name in by_volume[0][0]}
     limits = {name: _limits(values) for name, values in by_name.items()}
     return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
 
 
+@dataclass(frozen=True)
+class _Image:
+    """What a model is judged on."""
+
+    hu_zyx: Hu
+    spacing_zyx_mm: tuple[float, float, float]
+    truth: tuple[Hu, Mask] | None = None
+    """Of a simulated one: the planning CT, and the body as far as the scanner saw it."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the model makes of one image."""
+
+    measures: Mapping[str, float]
+    mae_before_hu: float
+    """NaN where there is no truth."""
+    mae_after_hu: float
+
+
 def _validation_images(
-    volumes: Sequence[TrainingVolume], scans: Scans, seed: int
-) -> Iterator[list[tuple[Hu, tuple[float, float, float]]]]:
-    """The images of each volume, with their spacing."""
+    volumes: Sequence[TrainingVolume], scans: Scans, seed: int, folder: Path
+) -> Iterator[list[_Image]]:
+    """The images of each volume: the real ones of the modality where there are any, else two simulated ones of each."""
     real = [volume for volume in volumes if volume.domain == scans.modality]
     for volume in real:
-        yield [(volume.hu_zyx, volume.spacing_zyx_mm)]
+        yield [_Image(volume.hu_zyx, volume.spacing_zyx_mm)]
     for volume in () if real else volumes:
         seeds = range(seed + 1, seed + 1 + _NOISE_REALISATIONS)
-        yield [(simulated_pair(volume, scans, number).sparse_hu_zyx, volume.spacing_zyx_mm) for number in seeds]
+        pairs = [read_pair(kept_pair(volume, scans, number, folder)) for number in seeds]
+        yield [_Image(p.sparse_hu_zyx, volume.spacing_zyx_mm, (p.volume.hu_zyx, p.body)) for p in pairs]
 
 
-def _measures(
-    model: EnhancementModel, hu_zyx: Hu, spacing_zyx_mm: tuple[float, float, float]
-) -> Mapping[str, float]:  # fmt: skip
-    output = enhanced(model, hu_zyx, spacing_zyx_mm)
-    return {
-        **stability_measures(hu_zyx, output, spacing_zyx_mm),
-        **domain_measures(model.card.training_domain, hu_zyx, spacing_zyx_mm),
+def _judged(model: EnhancementModel, image: _Image) -> _Judged:
+    output = enhanced(model, image.hu_zyx, image.spacing_zyx_mm)
+    measures = {
+        **stability_measures(image.hu_zyx, output, image.spacing_zyx_mm),
+        **domain_measures(model.card.training_domain, image.hu_zyx, image.spacing_zyx_mm),
     }
+    if image.truth is None:
+        return _Judged(measures, np.nan, np.nan)
+    return _Judged(measures, *(mae_hu(hu_zyx, *image.truth) for hu_zyx in (image.hu_zyx, output)))
+
+
+def _validated(judged: Sequence[_Judged]) -> str:
+    """Whether the training was of any use, in a sentence; empty where nobody knows the truth."""
+    before, after = (np.array([getattr(one, name) for one in judged]) for name in ("mae_before_hu", "mae_after_hu"))
+    if not len(judged) or np.isnan(before).any():
+        return ""
+    said = _VALIDATED.format(before=before.mean(), after=after.mean())
+    return said if after.mean() < before.mean() else f"{_FAILED} {said}"
 
 
 def _limits(values: NDArray[np.float64]) -> Limits:
@@ -232,7 +271,7 @@ def _rounded_up(value: float) -> float:
     return float(f"{np.ceil(value / unit) * unit:.6g}")
 
 
-def _text(card: Card, settings: _Settings, origin: Origin, validation: int) -> str:
+def _text(card: Card, settings: _Settings, origin: Origin, validation: int, validated: str) -> str:
     modality: Modality = settings.scans.modality
     facts: dict[str, Any] = {
         "name": card.name,
@@ -245,6 +284,7 @@ def _text(card: Card, settings: _Settings, origin: Origin, validation: int) -> s
         "batch": settings.batch,
         "crop": settings.crop_pixels,
         "seed": settings.seed,
+        "validated": validated,
         "flag": _FLAG_PERCENTILE,
         "held": 100 * _HELD_BEYOND,
         "confidence": 100 * _CONFIDENCE,

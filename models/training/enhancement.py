@@ -37,7 +37,7 @@ from models.cyclegan import (
 )
 from models.inference import nobody
 from models.intensity import body_mask
-from models.training.card import Origin, finished_weights, training_domain
+from models.training.card import SIMULATED, Origin, finished_weights, training_domain
 from models.training.checkpoint import (
     module_tensors,
     optimiser_tensors,
@@ -48,7 +48,9 @@ from models.training.checkpoint import (
 )
 from models.training.checks import check_training_data
 from models.training.curve import draw_learning_curve
-from models.training.pairs import MODALITY_NAMES, Modality, Scans, simulated_pairs
+from models.training.gradients import GradientLimit
+from models.training.kept_pairs import SimulationProgress, kept_pairs, read_pair
+from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.pool import ImagePool
 from models.training.slices import Batch, TrainingImage, TrainingSlices, limited, planning_images, sparse_images
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
@@ -57,7 +59,9 @@ Progress: TypeAlias = Callable[[float, str], None]
 Method: TypeAlias = Literal["unpaired", "supervised"]
 
 _BETAS = (0.5, 0.999)
-_LARGEST_GRADIENT = 1.0
+_RAMP_UPDATES = 200
+"""Over so many updates, of a short training over a tenth, the learning rate rises from 0: Adam's first steps are as
+large as the rate, however small the gradient."""
 _LOGGED = ("warm_up", *(term.name for term in fields(LossWeights)), "discriminators")
 _SIMULATION_SHARE = 0.1
 """Part of the progress bar that the simulation of the data takes."""
@@ -84,7 +88,7 @@ class TrainingSettings:
     """Range of the noise, with the texture that the scanner has in a uniform phantom, that is given to planning CT
     before it is made into a sparse image."""
     learning_rate: float = 3e-4
-    """Of the generators; falls to 0 along half a cosine. The discriminators have the same."""
+    """Of the generators; rises over the first updates, falls to 0 along half a cosine. Discriminators have the same."""
     warm_up_updates: int = 2_000
     """First updates (part of `updates`), in which A -> B only learns to take the scanner's noise off planning CT: the
     backward cycle with an untrained B -> A, which is the identity. An eighth of the work, and a calmer start. Of a
@@ -111,11 +115,13 @@ class TrainingSettings:
         if method == "supervised":
             preset = replace(
                 preset,
+                updates=12_000,
+                batch=8,
                 warm_up_updates=0,
-                learning_rate=1e-3,
+                learning_rate=6e-4,
                 ema_decay=0.998,
                 bf16=True,
-                architecture=Architecture(slices=5),
+                architecture=Architecture(channels=32, slices=5),
                 losses=SUPERVISED,
             )
         return replace(preset, **others)
@@ -145,8 +151,9 @@ def train(
     """Train on the training patients, measure limits on the validation patients; returns the weights file.
 
     Sparse images are the real ones of the modality among the volumes; where there is none, they are simulated from
-    every planning CT. Into `output` go NAME.safetensors, NAME.md, NAME.csv (log), NAME.png (learning curve) and the
-    last checkpoint. A run that was interrupted goes on from there.
+    every planning CT. Into `output` go NAME.safetensors, NAME.md, NAME.csv (log), NAME.png (learning curve), the last
+    checkpoint and the simulated images. A run that was interrupted goes on from there; when it is done, the folder
+    `simulated` may be deleted.
 
     Raises
     ------
@@ -161,7 +168,7 @@ def train(
     if settings.losses.paired > 0.0 and _real(used, settings):
         raise TrainingDataError("real images have no known truth: supervised training needs planning CT alone")
     output.mkdir(parents=True, exist_ok=True)
-    slices, origin = prepared(used, settings, _part(progress, 0.0, _SIMULATION_SHARE))
+    slices, origin = prepared(used, settings, output / SIMULATED, _part(progress, 0.0, _SIMULATION_SHARE))
     if len(slices) < settings.batch:
         raise TrainingDataError(f"{len(slices)} training slices are fewer than a batch of {settings.batch}")
     run = TrainingRun(settings, slices, output / f"{name}.checkpoint.json", output / f"{name}.csv", segmentation)
@@ -171,12 +178,16 @@ def train(
 
 
 def prepared(
-    volumes: Sequence[TrainingVolume], settings: TrainingSettings, progress: Progress
+    volumes: Sequence[TrainingVolume], settings: TrainingSettings, folder: Path, progress: Progress
 ) -> tuple[TrainingSlices, Origin]:
-    """The two domains of the training patients, real or simulated, and what the sparse images have in common."""
+    """The two domains of the training patients, real or simulated, and what the sparse images have in common.
+
+    What is simulated is kept in the folder.
+    """
     training = of_split(volumes, "train")
     planning = [volume for volume in training if volume.domain == "planning_ct"]
-    pairs = simulated_pairs(planning, settings.scans, settings.seed, progress)
+    count = SimulationProgress(len(planning), progress)
+    pairs = [read_pair(path) for path in kept_pairs(planning, settings.scans, settings.seed, folder, count)]
     real = _real(training, settings)
     found = [TrainingImage(v.patient_id, v.hu_zyx, body_mask(v.hu_zyx)) for v in real] or sparse_images(pairs)
     sparse, ct = (limited(images, settings.slices, settings.seed) for images in (found, planning_images(pairs)))
@@ -221,6 +232,9 @@ class TrainingRun:
         """Moving average of the generator A -> B: what is shipped."""
         self._generators = self._adam(self._model.generator_parameters())
         self._discriminators = self._adam(self._model.discriminator_parameters())
+        self._limits: dict[torch.optim.Optimizer, GradientLimit] = {
+            optimiser: GradientLimit() for optimiser in (self._generators, self._discriminators)
+        }
         self._rng = np.random.default_rng(settings.seed)
         self._pool = ImagePool(settings.pool_images)
         self._segmentation = segmentation
@@ -293,8 +307,7 @@ class TrainingRun:
         # The generators' loss also reaches the discriminators' parameters; their gradients are dropped here.
         self._model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        # One wild batch could push every output to the end of the range, where no gradient brings it back.
-        torch.nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], _LARGEST_GRADIENT)
+        self._limits[optimiser].apply(optimiser.param_groups[0]["params"])
         optimiser.step()
 
     def _follow(self) -> None:
@@ -309,6 +322,7 @@ class TrainingRun:
         if (past := self._update - self._settings.warm_up()) >= 0:
             whole = max(self._settings.updates - self._settings.warm_up(), 1)
             rate = self._settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * past / whole))
+        rate *= min(1.0, (self._update + 1) / max(1, min(_RAMP_UPDATES, self._settings.updates // 10)))
         for optimiser in (self._generators, self._discriminators):
             optimiser.param_groups[0]["lr"] = float(rate)
 
@@ -351,6 +365,7 @@ class TrainingRun:
             "update": self._update,
             "rng": self._rng.bit_generator.state,
             "sums": self._sums,
+            "usual_gradients": [limit.usual for limit in self._limits.values()],
         }
 
     def _restore(self) -> None:
@@ -368,6 +383,8 @@ class TrainingRun:
         if self._settings.losses.perceptual > 0.0 and state["update"] > self._settings.warm_up():
             self._perceptual = copy.deepcopy(self._model.encoder_a).requires_grad_(False)
             self._perceptual.load_state_dict(with_prefix("perceptual", tensors))
+        for limit, usual in zip(self._limits.values(), state["usual_gradients"], strict=True):
+            limit.usual = usual
         self._rng.bit_generator.state = state["rng"]
         self._update, self._sums = state["update"], state["sums"]
         _cut_log(self._log, self._update)

@@ -1,7 +1,6 @@
 """Simulated pairs: a planning CT and the MVCT or CBCT that a scanner would have made of the same patient."""
 
 import zlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -107,18 +106,6 @@ def simulated_pair(volume: TrainingVolume, scans: Scans, seed: int) -> Simulated
     body = body_mask(scan.volume.hu_zyx)
     noise = (scan.noise_zyx / scan.noise_zyx.std()).astype(np.float32)
     return SimulatedPair(scan.volume, scan.hu_zyx, body if scan.seen is None else body & scan.seen, noise)
-
-
-def simulated_pairs(
-    volumes: Sequence[TrainingVolume], scans: Scans, seed: int, progress: Callable[[float, str], None]
-) -> list[SimulatedPair]:
-    """Simulate every patient."""
-    pairs = []
-    # By geometry: the projection matrix of the last one is kept.
-    for number, volume in enumerate(sorted(volumes, key=lambda v: (v.hu_zyx.shape[1:], v.spacing_zyx_mm[1:]))):
-        pairs.append(simulated_pair(volume, scans, seed))
-        progress((number + 1) / len(volumes), "simulating")
-    return pairs
 
 
 def _mvct(volume: TrainingVolume, scans: Scans, rng: np.random.Generator) -> _Scan:

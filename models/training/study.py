@@ -19,6 +19,7 @@ from typing import Any, Literal, TypeAlias
 
 from models.inference import nobody
 from models.training.enhancement import TrainingSettings
+from models.training.kept_pairs import SimulationProgress, kept_pairs, volume_sha256
 from models.training.pairs import CLINICAL_SCANS
 from models.training.study_cell import (
     CellOrder,
@@ -28,7 +29,7 @@ from models.training.study_cell import (
     run_cell_on_one_thread,
     values_without_model,
 )
-from models.training.study_data import SliceOf, kept_pairs, seen_by_patient, slices_by_patient, volume_sha256
+from models.training.study_data import SliceOf, seen_by_patient, slices_by_patient
 from models.training.study_report import StudyResult, write_report
 from models.training.subsets import check_sizes, nested_slices
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
@@ -130,7 +131,7 @@ def _simulated(
     progress: Progress,
 ) -> tuple[list[Path], list[JudgedImage]]:
     """Simulate what no file holds yet: each training volume once, each validation volume twice."""
-    count = _Counter(len(training) + 2 * len(validation), progress)
+    count = SimulationProgress(len(training) + 2 * len(validation), progress)
     scans = settings.training.scans
     pairs = kept_pairs(training, scans, _SIMULATION_SEED, folder, count)
     before, again = (
@@ -198,19 +199,6 @@ def _digest(settings: StudySettings, training: Sequence[TrainingVolume], validat
     volumes = [[volume_sha256(volume) for volume in part] for part in (training, validation)]
     identity = [asdict(shared), settings.validation_slices, volumes]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-class _Counter:
-    """Progress of so many equal steps."""
-
-    def __init__(self, steps: int, progress: Progress) -> None:
-        self._steps = steps
-        self._done = 0
-        self._progress = progress
-
-    def __call__(self) -> None:
-        self._done += 1
-        self._progress(self._done / self._steps, "simulating")
 
 
 class _Pace:

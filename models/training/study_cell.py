@@ -17,9 +17,10 @@ from models.stability_measures import air_xor_fraction, edge_shift_mm
 from models.structure import deformation
 from models.training.card import Origin, finished_weights, training_domain
 from models.training.enhancement import TrainingRun, TrainingSettings
+from models.training.kept_pairs import read_pair
 from models.training.pairs import MODALITY_NAMES, SimulatedPair
 from models.training.slices import TrainingSlices, sparse_images
-from models.training.study_data import middle_slices, read_pair
+from models.training.study_data import middle_slices
 
 QUALITY = ("mae_hu", "ssim", "psnr_db")
 """Measured against the truth."""

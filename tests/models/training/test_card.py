@@ -3,7 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.training.card import metrics_table, record_evaluation, tolerance_bound
+from models.inference import load_generator
+from models.training import card
+from models.training.card import _Image, metrics_table, record_evaluation, tolerance_bound
 from models.weights import load_card, save
 from tests.models.test_weights import FACTS, TENSORS
 
@@ -42,3 +44,24 @@ def test_tolerance_bound_has_the_published_factors(n: int, k: float) -> None:
 
 def test_tolerance_bound_of_one_patient_is_what_was_seen() -> None:
     assert tolerance_bound(np.array([3.0])) == 3.0
+
+
+def image(truth_hu: float | None, input_hu: float) -> _Image:
+    shape = (2, 64, 64)
+    body = np.ones(shape, bool)
+    hu_zyx = np.full(shape, input_hu, np.float32)
+    return _Image(hu_zyx, (3.0, 4.0, 4.0), None if truth_hu is None else (np.full(shape, truth_hu, np.float32), body))
+
+
+@pytest.mark.parametrize(
+    ("truth_hu", "said"),
+    [(0.0, "from 40.0 to 0.0 HU"), (80.0, "The training failed"), (None, "")],
+    ids=["better", "worse", "no truth"],
+)
+def test_the_card_says_whether_the_training_was_of_use(
+    monkeypatch: pytest.MonkeyPatch, truth_hu: float | None, said: str
+) -> None:
+    monkeypatch.setattr(card, "enhanced", lambda model, hu_zyx, spacing: np.zeros_like(hu_zyx))
+    judged = card._judged(load_generator("mvct_to_kvct_headneck"), image(truth_hu, 40.0))
+    sentence = card._validated([judged])
+    assert said in sentence and bool(said) == bool(sentence)

@@ -10,10 +10,11 @@ import pytest
 
 from models.phantoms import head_and_neck_phantom
 from models.training.enhancement import TrainingSettings
+from models.training.kept_pairs import kept_pair
 from models.training.pairs import Scans, simulated_pair
 from models.training.study import StudyBroken, StudySettings, in_words, study_data_size
 from models.training.study_cell import QUALITY, STRUCTURE
-from models.training.study_data import kept_pair, middle_slices, read_pair, seen_by_patient, slices_by_patient
+from models.training.study_data import middle_slices, seen_by_patient, slices_by_patient
 from models.training.volumes import TrainingDataError, TrainingVolume
 from tests.models.training.test_enhancement import SETTINGS, SPACING, Interrupted, patient, patients
 from tests.waiting import wait_until
@@ -158,22 +159,6 @@ def test_the_progress_rises_and_tells_the_time_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 min"), (61, "2 min"), (7199, "2 h 0 min"), (9000, "2 h 30 min")])
 def test_a_time_is_said_in_minutes_and_hours(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
-
-
-def test_a_pair_is_simulated_once(tmp_path: Path) -> None:
-    first = kept_pair(patient(1, "train"), Scans(), 0, tmp_path)
-    written = first.stat().st_mtime_ns
-    assert kept_pair(patient(1, "train"), Scans(), 0, tmp_path).stat().st_mtime_ns == written
-    assert kept_pair(patient(1, "train"), Scans(), 1, tmp_path) != first
-    assert kept_pair(patient(1, "train"), Scans(noise_sd_hu=(1.0, 2.0)), 0, tmp_path) != first
-
-
-def test_a_kept_pair_is_read_back_as_it_was_simulated(tmp_path: Path) -> None:
-    made = simulated_pair(patient(1, "train"), Scans(), 0)
-    read = read_pair(kept_pair(patient(1, "train"), Scans(), 0, tmp_path))
-    assert (read.volume.patient_id, read.volume.spacing_zyx_mm) == ("phantom_1", SPACING)
-    assert (read.volume.hu_zyx == made.volume.hu_zyx).all() and (read.body == made.body).all()
-    assert (read.sparse_hu_zyx == made.sparse_hu_zyx).all() and (read.noise_zyx == made.noise_zyx).all()
 
 
 def head(shown: Sequence[bool]) -> TrainingVolume:
