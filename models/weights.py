@@ -81,6 +81,17 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in (_ROOT / "weights").glob("*.safetensors"))
 
 
+def card_path(weights: str) -> Path:
+    """Where the card of shipped weights (by name) or of a `.safetensors` file (by path) lies.
+
+    Raises
+    ------
+    WeightsError
+        If it is neither a name nor such a path.
+    """
+    return _paths(weights)[1]
+
+
 def load_card(weights: str) -> Card:
     """Card of shipped weights (by name) or of a `.safetensors` file (by path, card beside it); SHA-256 verified.
 

@@ -150,11 +150,16 @@ class Pipeline(BaseModel, ABC):
         raise PipelineError(f"{self.name} has nothing to train")
 
     def evaluate(
-        self, data: Path, output: Path, progress: Progress = no_progress, comparators: bool = True
+        self,
+        data: Path,
+        output: Path,
+        progress: Progress = no_progress,
+        comparators: bool = True,
+        record: bool = False,
     ) -> Mapping[str, float]:
         """Measure on held-out data below `data`; returns the figures by name (unit in the name), report in `output`.
 
-        With `comparators`, what the model has to beat is measured beside it.
+        With `comparators`, what the model has to beat is measured beside it; with `record`, the card is told.
 
         Raises
         ------

@@ -122,13 +122,19 @@ class Enhancement(Pipeline):
             raise PipelineError(str(error)) from error
 
     def evaluate(
-        self, data: Path, output: Path, progress: Progress = no_progress, comparators: bool = True
+        self,
+        data: Path,
+        output: Path,
+        progress: Progress = no_progress,
+        comparators: bool = True,
+        record: bool = False,
     ) -> Mapping[str, float]:
         """Compare enhanced simulated images of the test patients below `data` with the truth."""
         from pipelines.training_data import training_volumes
 
         try:
-            return evaluate(self.weights, training_volumes(data), output, self.modality, progress, comparators)
+            volumes = training_volumes(data)
+            return evaluate(self.weights, volumes, output, self.modality, progress, comparators, record)
         except (TrainingDataError, ConeBeamUnavailable, WeightsError) as error:
             raise PipelineError(str(error)) from error
 

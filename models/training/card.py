@@ -31,6 +31,7 @@ _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 """Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
 
 _METRICS_HEADING = "## Metrics\n\n"
+_RUN_FIGURES = ("seconds_per_slice", "seconds_per_slice_sd", "patients", "peak_memory_gib")
 
 SIMULATED = "simulated"
 """Folder beside the weights where the simulated images of their training are kept."""
@@ -133,24 +134,16 @@ def finished_weights(
     return path
 
 
-def record_evaluation(card_path: Path, card: Card, figures: Mapping[str, float]) -> Card:
-    """Write measured figures into a card: all into the front matter, mean and SD as a table into the text."""
-    text = card.text.split(_METRICS_HEADING)[0].rstrip("\n") + f"\n\n{_METRICS_HEADING}{metrics_table(figures)}"
-    rounded = {name: float(f"{value:.4g}") for name, value in figures.items()}
-    recorded = card.model_copy(update={"metrics": rounded, "text": text})
+def record_evaluation(card_path: Path, card: Card, figures: Mapping[str, float], text: str) -> Card:
+    """Write an evaluation into a card: figures of input and model into the front matter, its text below a heading.
+
+    Filters, truth and noise floor are in the text; as figures of the model they would be mistaken for it.
+    """
+    whole = card.text.split(_METRICS_HEADING)[0].rstrip("\n") + f"\n\n{_METRICS_HEADING}{text}"
+    own = {name: float(f"{value:.4g}") for name, value in figures.items() if _of_model(name)}
+    recorded = card.model_copy(update={"metrics": own, "text": whole})
     write_card(card_path, recorded)
     return recorded
-
-
-def metrics_table(figures: Mapping[str, float]) -> str:
-    """Markdown table of the figures of `models.training.evaluation.evaluate`: mean and SD over patients."""
-    header = f"{int(figures['patients'])} test patients; mean and SD over patients, inside the body.\n\n"
-    rows = ["| | before | after |", "|---|---|---|"]
-    for name in figures:
-        if "_before" in name and not name.endswith("_sd"):
-            before, after = (_with_sd(figures, key) for key in (name, name.replace("_before", "_after")))
-            rows.append(f"| {name.replace('_before', '').replace('_', ' ')} | {before} | {after} |")
-    return header + "\n".join([*rows, ""])
 
 
 def training_domain(
@@ -294,5 +287,6 @@ def _text(card: Card, settings: _Settings, origin: Origin, validation: int, vali
     return _TEXT.format_map(facts)
 
 
-def _with_sd(figures: Mapping[str, float], name: str) -> str:
-    return f"{figures[name]:.3g} ({figures[f'{name}_sd']:.2g})"
+def _of_model(figure: str) -> bool:
+    parts = figure.split("_")
+    return "before" in parts or "after" in parts or figure in _RUN_FIGURES

@@ -19,11 +19,13 @@ from models.intensity import BODY_THRESHOLD_HU, Hu, Mask, body_mask
 from models.metrics import mae_hu, ms_ssim, psnr_db, ssim
 from models.stability_measures import air_xor_fraction, dice, edge_shift_mm
 from models.structure import deformation
+from models.training.card import record_evaluation
 from models.training.comparators import Comparator, tuned_comparators, tuning_pairs
 from models.training.insert_report import insert_figures, insert_sentence, measured_inserts, write_inserts
 from models.training.pairs import CLINICAL_SCANS, MODALITY_NAMES, Modality, Scans, SimulatedPair, simulated_pair
 from models.training.report import Example, Measures, Quality, Report, draw_page, write_html
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
+from models.weights import card_path
 
 BEFORE, AFTER, TRUTH, FLOOR = "before", "after", "truth", "floor"
 """The input, what the model makes of it, the planning CT, and the input measured again with other noise."""
@@ -43,6 +45,7 @@ def evaluate(
     modality: Modality = "mvct",
     progress: Callable[[float, str], None] = nobody,
     comparators: bool = True,
+    record: bool = False,
 ) -> Mapping[str, float]:
     """Figures by name, NAME_WHO_UNIT: mean over the test patients, and SD under that name with _sd.
 
@@ -56,7 +59,7 @@ def evaluate(
 
     Test patients are those whose split says so; where no volume has a split, all are. With `comparators`, classical
     filters are tuned on the training patients, where there are any, and measured beside the model. Into `output` go
-    report.html, report.json, patients.csv and before_after.png.
+    report.html, report.json, patients.csv and before_after.png; with `record`, table and sentences also into the card.
 
     Raises
     ------
@@ -96,6 +99,8 @@ def evaluate(
     write_html(report, output / "before_after.png", output / "report.html")
     _write_rows(report, output / "patients.csv")
     (output / "report.json").write_text(json.dumps({**report.record(), "figures": figures}, indent=2), encoding="utf-8")
+    if record:
+        record_evaluation(card_path(weights), model.card, figures, report.markdown())
     return figures
 
 

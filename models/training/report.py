@@ -131,6 +131,19 @@ class Report:
             )
         return sentences
 
+    def markdown(self) -> str:
+        """The table and what it says, for a card."""
+        heading = (
+            f"{len(self.rows)} test patients, simulated {self.modality}; mean (SD) over patients, inside the body."
+        )
+        columns = ["", *map(title, self.columns())]
+        rows = [columns, ["---"] * len(columns), *([label, *cells] for label, cells in self.table())]
+        table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+        tuned = ", ".join(f"{title(who)} ({parameters})" for who, parameters in self.tuned.items())
+        said = [*self.goals(), *([f"Tuned on training patients: {tuned}."] if tuned else [])]
+        tested = f"Test patients: {', '.join(self.patient_ids)}."
+        return "\n\n".join([heading, table, "\n".join(f"- {sentence}" for sentence in [*said, tested])]) + "\n"
+
     def record(self) -> dict[str, Any]:
         """Everything, as a program would read it."""
         facts = {"weights": self.card.name, "sha256": self.card.sha256, "comparators": dict(self.tuned)}

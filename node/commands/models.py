@@ -86,6 +86,7 @@ def evaluate(
     data: DataOption,
     output: OutputOption = Path("runs/evaluation"),
     comparators: Annotated[bool, typer.Option(help="Tune classical filters and measure them beside the model.")] = True,
+    record: Annotated[bool, typer.Option("--record", help="Write the figures into the card of the weights.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -94,7 +95,11 @@ def evaluate(
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("evaluate", total=1.0)
         figures = evaluated.evaluate(
-            data, output, lambda done, what: progress.update(task, completed=done, description=what), comparators
+            data,
+            output,
+            lambda done, what: progress.update(task, completed=done, description=what),
+            comparators,
+            record,
         )
     if as_json:
         Console().print_json(data=dict(figures))

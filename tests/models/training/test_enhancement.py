@@ -144,6 +144,17 @@ def test_evaluation_measures_the_test_patients_only(trained: Path, tmp_path: Pat
         evaluate(weights, patients()[:2], tmp_path)
 
 
+def test_an_evaluation_goes_into_the_card_when_it_is_asked_to(tmp_path: Path) -> None:
+    weights = str(train(patients(), replace(SETTINGS, updates=1), tmp_path, "tiny"))
+    before = load_generator(weights).card
+    evaluate(weights, patients(), tmp_path / "unasked", comparators=False)
+    assert load_generator(weights).card == before
+    figures = evaluate(weights, patients(), tmp_path / "report", comparators=False, record=True)
+    card = load_generator(weights).card
+    assert card.metrics["mae_after_hu"] == pytest.approx(figures["mae_after_hu"], rel=1e-3)
+    assert "## Metrics\n\n1 test patients, simulated MVCT" in card.text and card.limits == before.limits
+
+
 def test_evaluation_measures_filters_tuned_on_training_patients_beside_the_model(trained: Path, tmp_path: Path) -> None:
     weights = str(trained / "tiny.safetensors")
     figures = evaluate(weights, patients(), tmp_path)

@@ -52,6 +52,14 @@ def test_large_numbers_are_written_in_full() -> None:
     assert table["mae (HU)"] == ["1225 (177)", "70 (0)", "60.1 (0.18)"]
 
 
+def test_the_card_gets_the_table_and_what_it_says() -> None:
+    text = report(row(100.0, 60.0, 70.0), row(90.0, 50.0, 64.0)).markdown()
+    assert text.startswith("2 test patients, simulated MVCT; mean (SD) over patients, inside the body.\n\n|  | input |")
+    assert "| mae (HU) | 95 (7.1) | 67 (4.2) | 55 (7.1) |\n" in text
+    assert "- Model against bilateral: lower MAE (55.0, 67.0 HU), higher SSIM (0.950, 0.900).\n" in text
+    assert text.endswith("- Tuned on training patients: bilateral (4 mm, 80 HU).\n- Test patients: P0, P1.\n")
+
+
 def test_the_goals_say_who_is_better() -> None:
     better, worse = report(row(100.0, 60.0, 70.0)).goals(), report(row(100.0, 80.0, 70.0)).goals()
     assert better == [
