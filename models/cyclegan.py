@@ -9,9 +9,10 @@ Each loss is a switch: its weight is 0 or it is not. With none but those that co
 a known truth (`paired`, and `air`, `gradient`, `total_variation`, `perceptual`, `segmentation`), this is the supervised
 variant, and only A -> B is trained.
 
-Two choices differ from the published networks. The decoder makes a change that is added to its input, so an untrained
-network is the identity. And no layer normalises over the image, so what happens to a voxel depends on its
-neighbourhood and never on how much table or air the field of view holds.
+Three choices differ from the published networks. The decoder makes a change that is added to its input, so an
+untrained network is the identity. Features of the encoder at full and half resolution are added in the decoder. And no
+layer normalises over the image, so what happens to a voxel depends on its neighbourhood and never on how much table or
+air the field of view holds.
 
 References
 ----------
@@ -33,8 +34,8 @@ T = TypeVar("T")
 AIR_UNIT = -0.997
 """At or below this an image value counts as air (the lower end of the window)."""
 
-SOFT_TISSUE_UNIT, SOFT_TISSUE_GAIN = -0.2, 8.0
-"""Middle of soft tissue (0 HU in a window of -800 to 1200 HU), and the contrast that discriminators see it with."""
+SOFT_TISSUE_GAIN_PER_HU = 0.008
+"""The contrast that discriminators see soft tissue with, about 0 HU."""
 
 
 @dataclass(frozen=True)
@@ -199,16 +200,20 @@ class Conversion(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """PatchGAN: one score for each patch of 22 x 22 pixels, 1 for real.
+    """PatchGAN: one score for each patch of 18 x 18 pixels, 1 for real.
 
     No normalisation: instance normalisation hides the mean HU of a patch, which is half of what tells MVCT from
     planning CT, and spectral normalisation leaves least squares too little range. Soft tissue, a small part of the
     window, is shown a second time with more contrast.
     """
 
-    def __init__(self, channels: int = 48, slices: int = 1) -> None:
+    def __init__(
+        self, channels: int = 48, slices: int = 1, window_hu: tuple[float, float] = (-800.0, 1200.0)
+    ) -> None:  # fmt: skip
         super().__init__()
         c = channels
+        self._hu_per_unit = (window_hu[1] - window_hu[0]) / 2.0
+        self._middle_hu = (window_hu[1] + window_hu[0]) / 2.0
         halved_once = nn.Conv2d(2 * slices, c, 4, stride=2)  # (B, C, H/2, W/2)
         halved_twice = nn.Conv2d(c, 2 * c, 4, stride=2)  # (B, 2C, H/4, W/4)
         wide = nn.Conv2d(2 * c, 4 * c, 3)  # (B, 4C, H/4, W/4)
@@ -222,19 +227,25 @@ class Discriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, S, H, W) -> (B, 1, about H/4, about W/4)."""
-        soft_tissue = torch.tanh(SOFT_TISSUE_GAIN * (image - SOFT_TISSUE_UNIT))
+        soft_tissue = torch.tanh(SOFT_TISSUE_GAIN_PER_HU * (self._hu_per_unit * image + self._middle_hu))
         return self.layers(torch.cat([2.0 * image, soft_tissue], dim=1))  # type: ignore[no-any-return]
 
 
 class CycleGAN(nn.Module):
     """The four generator parts and two discriminators that train together."""
 
-    def __init__(self, architecture: Architecture, discriminator_channels: int = 48) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        discriminator_channels: int = 48,
+        window_hu: tuple[float, float] = (-800.0, 1200.0),
+    ) -> None:
         super().__init__()
         self.encoder_a, self.encoder_b = Encoder(architecture), Encoder(architecture)
         self.decoder_a, self.decoder_b = Decoder(architecture), Decoder(architecture)
-        self.discriminator_a = Discriminator(discriminator_channels, architecture.slices)
-        self.discriminator_b = Discriminator(discriminator_channels, architecture.slices)
+        self.discriminator_a, self.discriminator_b = (
+            Discriminator(discriminator_channels, architecture.slices, window_hu) for _ in range(2)
+        )
         self.a_to_b = Generator(self.encoder_a, self.decoder_b)
         self.b_to_a = Generator(self.encoder_b, self.decoder_a)
         self.a_to_a = Generator(self.encoder_a, self.decoder_a)

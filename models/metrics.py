@@ -43,7 +43,8 @@ def ssim(
 ) -> float:
     """Mean structural similarity inside the mask, from uniform windows of 7 x 7 pixels in each slice.
 
-    Windows are centred on voxels of the mask and may reach beyond it.
+    Windows are centred on voxels of the mask and may reach beyond it. HU are counted from the lower end of the range:
+    the luminance is made for values that are not negative, and would call two means on both sides of 0 HU opposites.
 
     References
     ----------
@@ -51,7 +52,7 @@ def ssim(
     """
     if not mask.any():
         raise ValueError("the mask is empty")
-    x, y = (np.clip(array, *range_hu).astype(np.float64) for array in (image_zyx, truth_zyx))
+    x, y = (_from_zero(array, range_hu) for array in (image_zyx, truth_zyx))
     luminance, structure = _similarity(x, y, range_hu[1] - range_hu[0])
     return float((luminance * structure)[mask].mean())
 
@@ -63,8 +64,7 @@ def ms_ssim(
 
     cs_j is the mean of contrast and structure inside the mask at scale j, l_M the mean luminance at the coarsest; a
     negative mean counts as 0. Windows are those of `ssim`. From scale to scale slices are averaged over 2 x 2 pixels,
-    and a coarse pixel belongs to the mask if half of its pixels do. HU are counted from the lower end of the range,
-    as the luminance is made for values that are not negative (`ssim` here takes HU as they are).
+    and a coarse pixel belongs to the mask if half of its pixels do.
 
     There are five scales, or as many as leave the slice, and the mask, at least one window; the weights of the scales
     left are then divided by their sum.
@@ -75,7 +75,7 @@ def ms_ssim(
     """
     if not mask.any():
         raise ValueError("the mask is empty")
-    x, y = (np.clip(array, *range_hu).astype(np.float64) - range_hu[0] for array in (image_zyx, truth_zyx))
+    x, y = (_from_zero(array, range_hu) for array in (image_zyx, truth_zyx))
     luminance, structures = 1.0, []
     for _ in _SCALE_WEIGHTS:
         luminances, structure = _similarity(x, y, range_hu[1] - range_hu[0])
@@ -101,6 +101,10 @@ def _similarity(
     covariance = unbiased * (_local_mean(x * y) - mean_x * mean_y)
     luminance = (2.0 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance, (2.0 * covariance + c2) / (variance_x + variance_y + c2)
+
+
+def _from_zero(array: NDArray[Any], range_hu: tuple[float, float]) -> NDArray[np.float64]:
+    return np.asarray(np.clip(array, *range_hu), np.float64) - range_hu[0]
 
 
 def _inside(array: NDArray[Any], mask: Mask) -> NDArray[np.float64]:

@@ -192,8 +192,10 @@ class TrainingOptions(BaseModel):
     """None: the number that the settings state, or the pipeline's own."""
     slices: int | None = None
     """Number of training slices of each domain; None takes all."""
-    seed: int = 0
-    device: str = "cpu"
+    seed: int | None = None
+    """None: the one that the settings state, or 0."""
+    device: str | None = None
+    """None: the one that the settings state, or the CPU."""
     settings: Mapping[str, Any] = {}
     """Training settings of the pipeline by name; what is chosen above goes before them."""
 

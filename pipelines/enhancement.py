@@ -19,9 +19,10 @@ from models.engines import offered_engines
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import AIR_HU
 from models.stability_measures import UNITS, domain_measures, stability_measures
-from models.training.enhancement import Method, TrainingSettings, train
+from models.training.enhancement import train
 from models.training.evaluation import evaluate
 from models.training.pairs import Modality
+from models.training.settings import Method, TrainingSettings
 from models.training.volumes import TrainingDataError
 from models.weights import Card, WeightsError, load_card
 from pipelines.base import (

@@ -1,6 +1,6 @@
 """The card of freshly trained weights: training domain, stability limits and the text for people."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,7 +52,7 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 
 ## Stability limits
 
-Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation volumes.
+Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
 Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the
 largest value seen.
 """
@@ -121,15 +121,12 @@ def finished_weights(
         "training_domain": origin.domain,
     }
     card = save(path, generator.state_dict(), facts, "")
-    validation = of_split(volumes, "validation")
     model = load_generator(str(path))
-    by_volume = [
-        [_judged(model, image) for image in images]
-        for images in _validation_images(validation, settings.scans, settings.seed, path.parent / SIMULATED)
-    ]
+    validation = _of_one_kind(of_split(volumes, "validation"), settings.scans.modality, origin)
+    judged = _judged_patients(model, validation, settings, path.parent / SIMULATED)
     progress(1.0, "measuring limits")
-    text = _text(card, settings, origin, len(validation), _validated([one for cases in by_volume for one in cases]))
-    limits = measured_limits([[case.measures for case in cases] for cases in by_volume])
+    limits = measured_limits([[case.measures for case in cases] for cases in judged])
+    text = _text(card, settings, origin, judged)
     write_card(path.with_suffix(".md"), card.model_copy(update={"limits": limits, "text": text}))
     return path
 
@@ -165,18 +162,19 @@ def training_domain(
     )
 
 
-def measured_limits(by_volume: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
-    """Limits of every measure, from its values in the images of each validation volume; empty without volumes.
+def measured_limits(by_patient: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
+    """Limits of every measure, from its values in the images of each validation patient; empty without patients.
 
     Flagged is what lies above the 95th percentile of the images; held, what lies above a bound that holds 99.5 % of all
-    patients with a confidence of 95 %, if the measure is normally distributed over patients.
+    patients with a confidence of 95 %, if the largest value of a patient is normally distributed over patients. However
+    many images a patient has, it is one patient.
 
     Without a limit the gate holds every result, as nobody knows what is normal.
     """
-    if not by_volume:
+    if not by_patient:
         return {}
-    by_name = {name: np.array([[case[name] for case in cases] for cases in by_volume]) for name in by_volume[0][0]}
-    limits = {name: _limits(values) for name, values in by_name.items()}
+    names = by_patient[0][0]
+    limits = {name: _limits([[image[name] for image in images] for images in by_patient]) for name in names}
     return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
 
 
@@ -200,17 +198,37 @@ class _Judged:
     mae_after_hu: float
 
 
-def _validation_images(
-    volumes: Sequence[TrainingVolume], scans: Scans, seed: int, folder: Path
-) -> Iterator[list[_Image]]:
-    """The images of each volume: the real ones of the modality where there are any, else two simulated ones of each."""
-    real = [volume for volume in volumes if volume.domain == scans.modality]
-    for volume in real:
-        yield [_Image(volume.hu_zyx, volume.spacing_zyx_mm)]
-    for volume in () if real else volumes:
-        seeds = range(seed + 1, seed + 1 + _NOISE_REALISATIONS)
-        pairs = [read_pair(kept_pair(volume, scans, number, folder)) for number in seeds]
-        yield [_Image(p.sparse_hu_zyx, volume.spacing_zyx_mm, (p.volume.hu_zyx, p.body)) for p in pairs]
+def _of_one_kind(
+    validation: Sequence[TrainingVolume], modality: Modality, origin: Origin
+) -> Sequence[TrainingVolume]:  # fmt: skip
+    """The real images of the modality where there are any.
+
+    Else planning CT, of which images are simulated; but what simulated images say of a model that was trained on real
+    ones is no limit for real ones.
+    """
+    real = [volume for volume in validation if volume.domain == modality]
+    return real or (validation if origin.is_simulated else ())
+
+
+def _judged_patients(
+    model: EnhancementModel, validation: Sequence[TrainingVolume], settings: _Settings, folder: Path
+) -> list[list[_Judged]]:
+    """What the model makes of the images of each patient.
+
+    Of each planning CT these are two simulated ones.
+    """
+    by_patient: dict[str, list[_Judged]] = {}
+    for volume in validation:
+        is_real = volume.domain == settings.scans.modality
+        images = [_Image(volume.hu_zyx, volume.spacing_zyx_mm)] if is_real else _simulated(volume, settings, folder)
+        by_patient.setdefault(volume.patient_id, []).extend(_judged(model, image) for image in images)
+    return list(by_patient.values())
+
+
+def _simulated(volume: TrainingVolume, settings: _Settings, folder: Path) -> list[_Image]:
+    seeds = range(settings.seed + 1, settings.seed + 1 + _NOISE_REALISATIONS)
+    pairs = [read_pair(kept_pair(volume, settings.scans, number, folder)) for number in seeds]
+    return [_Image(pair.sparse_hu_zyx, volume.spacing_zyx_mm, (pair.volume.hu_zyx, pair.body)) for pair in pairs]
 
 
 def _judged(model: EnhancementModel, image: _Image) -> _Judged:
@@ -233,10 +251,11 @@ def _validated(judged: Sequence[_Judged]) -> str:
     return said if after.mean() < before.mean() else f"{_FAILED} {said}"
 
 
-def _limits(values: NDArray[np.float64]) -> Limits:
-    """Of one measure, shape (patients, realisations)."""
-    flag = float(np.percentile(values, _FLAG_PERCENTILE))
-    hold = max(tolerance_bound(values.max(axis=1)), float(values.max()))
+def _limits(by_patient: Sequence[Sequence[float]]) -> Limits:
+    """Of one measure."""
+    flag = float(np.percentile([value for values in by_patient for value in values], _FLAG_PERCENTILE))
+    largest = np.array([max(values) for values in by_patient])
+    hold = max(tolerance_bound(largest), float(largest.max()))
     return Limits(flag_above=_rounded_up(flag), hold_above=_rounded_up(hold))
 
 
@@ -264,7 +283,7 @@ def _rounded_up(value: float) -> float:
     return float(f"{np.ceil(value / unit) * unit:.6g}")
 
 
-def _text(card: Card, settings: _Settings, origin: Origin, validation: int, validated: str) -> str:
+def _text(card: Card, settings: _Settings, origin: Origin, judged: Sequence[Sequence[_Judged]]) -> str:
     modality: Modality = settings.scans.modality
     facts: dict[str, Any] = {
         "name": card.name,
@@ -277,12 +296,12 @@ def _text(card: Card, settings: _Settings, origin: Origin, validation: int, vali
         "batch": settings.batch,
         "crop": settings.crop_pixels,
         "seed": settings.seed,
-        "validated": validated,
+        "validated": _validated([image for images in judged for image in images]),
         "flag": _FLAG_PERCENTILE,
         "held": 100 * _HELD_BEYOND,
         "confidence": 100 * _CONFIDENCE,
-        "validation": validation,
-        "cases": validation * (_NOISE_REALISATIONS if origin.is_simulated else 1),
+        "validation": len(judged),
+        "cases": sum(map(len, judged)),
     }
     return _TEXT.format_map(facts)
 

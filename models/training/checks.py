@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from models.training.study_data import seen_by_patient
+from models.training.subsets import check_sizes
 from models.training.volumes import Domain, TrainingDataError, TrainingVolume, of_split
 
 _NAMES: dict[Domain, str] = {"planning_ct": "planning CT", "mvct": "MVCT", "cbct": "CBCT"}
@@ -27,8 +29,8 @@ def check_training_data(
     Raises
     ------
     TrainingDataError
-        If there is no training volume, no planning CT, one patient only, a domain with fewer slices than a batch, or
-        a slice that is smaller than the crop.
+        If there is no training volume, no planning CT, one patient only, a domain with fewer slices than a batch or
+        than `slices`, or a slice that is smaller than the crop.
     """
     training = of_split(volumes, "train")
     if not training:
@@ -43,6 +45,8 @@ def check_training_data(
         found = sum(len(volume.hu_zyx) for volume in training if volume.domain == domain)
         if 0 < found < batch:
             raise TrainingDataError(f"{found} training slices of {name} are fewer than a batch of {batch}")
+        if slices is not None and found:
+            check_sizes(seen_by_patient([volume for volume in training if volume.domain == domain]), [slices])
     smallest = min(min(volume.hu_zyx.shape[1:]) for volume in training)
     if smallest < crop_pixels:
         raise TrainingDataError(f"a slice of {smallest} pixels is smaller than the crop of {crop_pixels} pixels")

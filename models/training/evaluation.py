@@ -76,19 +76,20 @@ def evaluate(
         write_inserts(inserts, output)
     if inserts and not planning:
         return insert_figures(inserts)
-    patients = _test_patients(planning)
+    tested = _test_volumes(planning)
     scans = CLINICAL_SCANS[modality]
     filters = _comparators(planning, scans, progress) if comparators else {}
-    rows: list[Measures] = []
+    rows: dict[str, list[Measures]] = {}
     examples: list[Example] = []
-    for number, volume in enumerate(patients):
-        row, example = _patient(model, filters, volume, scans)
-        rows.append(row)
+    for number, volume in enumerate(tested):
+        row, example = _measured(model, filters, volume, scans)
+        rows.setdefault(volume.patient_id, []).append(row)
         examples = [*examples, example][:_MOST_EXAMPLES]
-        progress((number + 1) / len(patients), "evaluating")
+        progress((number + 1) / len(tested), "evaluating")
     tuned = {name: comparator.parameters for name, comparator in filters.items()}
     said = [insert_sentence(inserts)] if inserts else []
-    report = Report(model.card, MODALITY_NAMES[modality], [volume.patient_id for volume in patients], rows, tuned, said)
+    by_patient = [_mean(several) for several in rows.values()]
+    report = Report(model.card, MODALITY_NAMES[modality], list(rows), by_patient, tuned, said)
     figures = {
         **report.figures(),
         **insert_figures(inserts),
@@ -104,7 +105,7 @@ def evaluate(
     return figures
 
 
-def _test_patients(volumes: Sequence[TrainingVolume]) -> list[TrainingVolume]:
+def _test_volumes(volumes: Sequence[TrainingVolume]) -> list[TrainingVolume]:
     patients = of_split(volumes, "test")
     if not any(volume.split for volume in volumes):
         patients = list(volumes)
@@ -124,10 +125,10 @@ def _comparators(
     return tuned_comparators(tuning_pairs(training, scans, _TUNING_SEED))
 
 
-def _patient(
+def _measured(
     model: EnhancementModel, comparators: Mapping[str, Comparator], volume: TrainingVolume, scans: Scans
 ) -> tuple[Measures, Example]:
-    """All measures of one patient, and what the page shows of it."""
+    """All measures of one volume, and what the page shows of it."""
     pair = simulated_pair(volume, scans, _SEED)
     truth = pair.volume.hu_zyx
     start = time.perf_counter()
@@ -136,9 +137,15 @@ def _patient(
     filtered = {name: made(pair.sparse_hu_zyx, volume.spacing_zyx_mm[1]) for name, made in comparators.items()}
     images = {BEFORE: pair.sparse_hu_zyx, **filtered, AFTER: converted, TRUTH: truth}
     regions = regions_of(truth, pair.body, volume.spacing_zyx_mm[1])
-    repeated = simulated_pair(volume, scans, _FLOOR_SEED).sparse_hu_zyx
+    repeated = simulated_pair(volume, scans, _SEED, noise_seed=_FLOOR_SEED).sparse_hu_zyx
     measures = image_measures(pair, images, regions) | structure_measures(pair, {**images, FLOOR: repeated})
     return {**measures, ("seconds_per_slice", "", ""): seconds / len(truth)}, _example(pair, images, regions)
+
+
+def _mean(rows: Sequence[Measures]) -> Measures:
+    """Of several volumes of one patient; a measure that one does not allow is the mean of the others."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
 
 
 def image_measures(pair: SimulatedPair, images: Mapping[str, Hu], regions: Regions) -> Measures:

@@ -1,5 +1,6 @@
 """Gradients kept near their usual size: one wild batch must not throw a training off its way."""
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -22,8 +23,12 @@ class GradientLimit:
         self.usual = usual
         """Moving average of the norms as they were let through; None before the first gradient."""
 
-    def apply(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Scale the gradients of the parameters in place."""
+    def apply(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Scale the gradients of the parameters in place; False if they are not finite, so that no step may follow."""
         limit = float("inf") if self.usual is None else _LARGEST * self.usual
-        norm = min(float(nn.utils.clip_grad_norm_(parameters, limit)), limit)
+        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            return False
+        norm = min(norm, limit)
         self.usual = norm if self.usual is None else _MEMORY * self.usual + (1.0 - _MEMORY) * norm
+        return True

@@ -15,50 +15,49 @@ from models.training.pairs import Scans, SimulatedPair, simulated_pair
 from models.training.volumes import TrainingVolume
 
 
-class SimulationProgress:
-    """Progress of so many simulated volumes."""
-
-    def __init__(self, volumes: int, progress: Callable[[float, str], None]) -> None:
-        self._volumes = volumes
-        self._done = 0
-        self._progress = progress
-
-    def __call__(self) -> None:
-        """One more is there."""
-        self._done += 1
-        self._progress(self._done / self._volumes, "simulating")
-
-
 def volume_sha256(volume: TrainingVolume) -> str:
     """Digest of patient, geometry and voxels."""
     facts = f"{volume.patient_id} {volume.spacing_zyx_mm} {volume.hu_zyx.shape} {volume.hu_zyx.dtype}"
     return hashlib.sha256(facts.encode() + np.ascontiguousarray(volume.hu_zyx).tobytes()).hexdigest()
 
 
-def kept_pair(volume: TrainingVolume, scans: Scans, seed: int, folder: Path) -> Path:
-    """File of the simulated pair of this volume; simulated now if it is not there.
+def data_sha256(volumes: Sequence[TrainingVolume]) -> str:
+    """Digest of all volumes, in their order."""
+    return hashlib.sha256(" ".join(volume_sha256(volume) for volume in volumes).encode()).hexdigest()
+
+
+def kept_pair(
+    volume: TrainingVolume, scans: Scans, seed: int, folder: Path, noise_seed: int | None = None
+) -> Path:  # fmt: skip
+    """File of the simulated pair of this volume; simulated now if it is not there; seeds as in `simulated_pair`.
 
     Raises
     ------
     models.cone_beam.ConeBeamUnavailable
         If a CBCT has to be simulated and the library for cone-beam geometry is not installed.
     """
-    identity = json.dumps([volume_sha256(volume), asdict(scans), seed], sort_keys=True)
+    seeds = [seed] if noise_seed is None else [seed, noise_seed]
+    identity = json.dumps([volume_sha256(volume), asdict(scans), *seeds], sort_keys=True)
     path = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, simulated_pair(volume, scans, seed))
+        _write(path, simulated_pair(volume, scans, seed, noise_seed))
     return path
 
 
 def kept_pairs(
-    volumes: Sequence[TrainingVolume], scans: Scans, seed: int, folder: Path, done: Callable[[], None]
+    volumes: Sequence[TrainingVolume],
+    scans: Scans,
+    seed: int,
+    folder: Path,
+    done: Callable[[], None],
+    noise_seed: int | None = None,
 ) -> list[Path]:
     """Files of the pairs of several volumes, in their order; `done` is called after each; errors as `kept_pair`."""
     paths: dict[int, Path] = {}
     # By geometry in the slice: the projection matrix of the last one is kept.
     for number in sorted(range(len(volumes)), key=lambda n: _in_plane(volumes[n])):
-        paths[number] = kept_pair(volumes[number], scans, seed, folder)
+        paths[number] = kept_pair(volumes[number], scans, seed, folder, noise_seed)
         done()
     return [paths[number] for number in range(len(volumes))]
 

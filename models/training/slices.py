@@ -74,13 +74,14 @@ class TrainingSlices:
         Raises
         ------
         TrainingDataError
-            If a domain has no slice, both together show fewer than two patients, or a slice is smaller than the crop.
+            If a domain has no slice, a patient had to be paired with itself, or a slice is smaller than the crop.
         """
         self._window_hu, self._crop, self._neighbours = window_hu, crop_pixels, neighbours
         self._sparse = _Drawing(sparse)
         self._planning = _Drawing(planning)
-        if len({*self._sparse.patients(), *self._planning.patients()}) < 2:
-            raise TrainingDataError("unpaired training needs slices of at least two patients")
+        # Of whom the only planning CT is, there is no planning CT of another patient to draw.
+        if len(self._planning.patients()) < 2 and self._planning.patients() & self._sparse.patients():
+            raise TrainingDataError("unpaired training needs planning CT slices of at least two patients")
         if min(min(image.body.shape[1:]) for image in (*sparse, *planning)) < crop_pixels:
             raise TrainingDataError(f"a slice is smaller than the crop of {crop_pixels} pixels")
 

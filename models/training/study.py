@@ -10,7 +10,7 @@ import hashlib
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from models.inference import nobody
-from models.training.enhancement import TrainingSettings
-from models.training.kept_pairs import SimulationProgress, kept_pairs, volume_sha256
+from models.training.kept_pairs import kept_pairs, volume_sha256
 from models.training.pairs import CLINICAL_SCANS
+from models.training.progress import CountedProgress, Progress, part
+from models.training.settings import TrainingSettings
 from models.training.study_cell import (
     CellOrder,
     JudgedImage,
@@ -34,11 +35,10 @@ from models.training.study_report import StudyResult, write_report
 from models.training.subsets import check_sizes, nested_slices
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 
-Progress: TypeAlias = Callable[[float, str], None]
 Size: TypeAlias = int | Literal["all"]
 """Number of training slices; `all` that the training patients have."""
 
-_SIMULATION_SEED, _VALIDATION_SEED, _REPEATED_SEED = 0, 40_000, 40_001
+_SIMULATION_SEED, _VALIDATION_SEED, _OTHER_NOISE_SEED = 0, 40_000, 40_001
 """The same simulated images for every cell; the validation noise is its own."""
 _SIMULATION_SHARE = 0.1
 """Part of the progress bar that the simulation of the data takes."""
@@ -86,7 +86,9 @@ def study_data_size(
     training = of_split(planning, "train")
     validation = [volume for volume in of_split(planning, "validation") if any(seen_by_patient([volume]).values())]
     _check(settings, training, validation)
-    pairs, judged = _simulated(training, validation, settings, output / "simulated", _part(progress, _SIMULATION_SHARE))
+    pairs, judged = _simulated(
+        training, validation, settings, output / "simulated", part(progress, 0.0, _SIMULATION_SHARE)
+    )
     pool = slices_by_patient(pairs)
     sizes = _sizes(settings.sizes, pool)
     chosen = {seed: nested_slices(pool, sizes, seed) for seed in range(settings.seeds)}
@@ -131,12 +133,12 @@ def _simulated(
     progress: Progress,
 ) -> tuple[list[Path], list[JudgedImage]]:
     """Simulate what no file holds yet: each training volume once, each validation volume twice."""
-    count = SimulationProgress(len(training) + 2 * len(validation), progress)
+    count = CountedProgress(len(training) + 2 * len(validation), "simulating", progress)
     scans = settings.training.scans
     pairs = kept_pairs(training, scans, _SIMULATION_SEED, folder, count)
     before, again = (
-        kept_pairs(validation, CLINICAL_SCANS[scans.modality], seed, folder, count)
-        for seed in (_VALIDATION_SEED, _REPEATED_SEED)
+        kept_pairs(validation, CLINICAL_SCANS[scans.modality], _VALIDATION_SEED, folder, count, noise_seed)
+        for noise_seed in (None, _OTHER_NOISE_SEED)
     )
     return pairs, [JudgedImage(*both, settings.validation_slices) for both in zip(before, again, strict=True)]
 
@@ -222,8 +224,3 @@ def in_words(seconds: float) -> str:
     """A time as a person would say it; rounded up to minutes."""
     minutes = int(-(-seconds // 60))
     return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _part(progress: Progress, stop: float) -> Progress:
-    """The progress of the first part of the work."""
-    return lambda done, what: progress(stop * done, what)

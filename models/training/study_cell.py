@@ -16,9 +16,10 @@ from models.metrics import mae_hu, psnr_db, ssim
 from models.stability_measures import air_xor_fraction, edge_shift_mm
 from models.structure import deformation
 from models.training.card import Origin, finished_weights, training_domain
-from models.training.enhancement import TrainingRun, TrainingSettings
 from models.training.kept_pairs import read_pair
 from models.training.pairs import MODALITY_NAMES, SimulatedPair
+from models.training.run import RunFiles, TrainingRun
+from models.training.settings import TrainingSettings
 from models.training.slices import TrainingSlices, sparse_images
 from models.training.study_data import middle_slices
 
@@ -152,7 +153,10 @@ def _trained(order: CellOrder, folder: Path, progress: Callable[[float, str], No
     pairs = [read_pair(path) for path in order.training]
     neighbours, chosen = settings.architecture.slices, list(order.training.values())
     slices = TrainingSlices.of_pairs(pairs, settings.window_hu, settings.crop_pixels, neighbours, chosen)
-    run = TrainingRun(settings, slices, folder / "run.checkpoint.json", folder / "run.csv")
+    # The folder of a cell is named by its images.
+    run = TrainingRun(
+        settings, slices, RunFiles(folder / "run.checkpoint.json", folder / "run.csv", folder.parent.name)
+    )
     run.to_the_end(progress)
     modality = f"simulated {MODALITY_NAMES[settings.scans.modality]}"
     domain = training_domain(modality, sparse_images(pairs), [pair.volume.spacing_zyx_mm for pair in pairs])

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from models.training.enhancement import TrainingSettings
 from models.training.noninferiority import RELATIVE_MARGIN, SIGNIFICANCE, SizeAgainstLargest, Verdict
 from models.training.noninferiority import compared_with_largest as _compared
 from models.training.pairs import MODALITY_NAMES
+from models.training.settings import TrainingSettings
 from models.training.study_cell import QUALITY, STRUCTURE, Cell
 
 CSV, MARKDOWN, PNG = "data_size.csv", "data_size.md", "data_size.png"

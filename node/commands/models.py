@@ -18,9 +18,9 @@ DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder 
 OutputOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")]
 MethodOption = Annotated[str | None, typer.Option(help="How to train: `unpaired` or `supervised`.")]
 UpdatesOption = Annotated[
-    int | None, typer.Option(min=1, help="Updates of the weights; 20,000 unless the settings say otherwise.")
+    int | None, typer.Option(min=1, help="Updates of the weights; if left out, as the settings or the method say.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu or cuda; cpu unless the settings say otherwise.")]
 SettingsOption = Annotated[
     Path | None,
     typer.Option("--settings", metavar="FILE", help="YAML with training settings by name, losses among them."),
@@ -63,8 +63,8 @@ def train(
     slices: Annotated[int | None, typer.Option(min=1, help="Training slices of each domain; all if left out.")] = None,
     method: MethodOption = None,
     updates: UpdatesOption = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: DeviceOption = "cpu",
+    seed: Annotated[int | None, typer.Option(min=0, help="0 unless the settings say otherwise.")] = None,
+    device: DeviceOption = None,
     settings: SettingsOption = None,
     config: ConfigOption = None,
 ) -> None:

@@ -45,7 +45,7 @@ def data_size(
         int, typer.Option(min=1, help="Slices of each validation volume that are judged.")
     ] = 24,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at the same time, each on one thread.")] = 1,
-    device: DeviceOption = "cpu",
+    device: DeviceOption = None,
     settings: SettingsOption = None,
     config: ConfigOption = None,
 ) -> None:

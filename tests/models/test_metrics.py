@@ -39,9 +39,15 @@ def test_ssim_of_equal_images_is_one() -> None:
 
 
 def test_ssim_of_two_flat_images_is_its_luminance_term() -> None:
-    x, y, c1 = 1000.0, 500.0, (0.01 * 4024.0) ** 2
+    x, y, c1 = 2024.0, 1524.0, (0.01 * 4024.0) ** 2  # 1000 and 500 HU, counted from -1024
     expected = (2 * x * y + c1) / (x * x + y * y + c1)
-    assert ssim(np.full(ALL.shape, x), np.full(ALL.shape, y), ALL) == pytest.approx(expected)
+    assert ssim(np.full(ALL.shape, 1000.0), np.full(ALL.shape, 500.0), ALL) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("level_hu", [-900.0, -30.0, 0.0, 800.0])
+def test_a_small_offset_is_a_small_loss_of_ssim_at_any_hu(level_hu: float) -> None:
+    flat = np.full(ALL.shape, level_hu)
+    assert 0.9 < ssim(flat + 60.0, flat, ALL) < 1.0
 
 
 def test_ssim_of_a_negative_is_its_structure_term() -> None:

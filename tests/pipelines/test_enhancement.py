@@ -192,6 +192,16 @@ def test_it_trains_on_dicom_and_then_works(tmp_path: Path) -> None:
     assert len(outcome.series[0]) == 4
 
 
+@pytest.mark.parametrize(
+    ("chosen", "seed"),
+    [({}, 0), ({"settings": {"seed": 5}}, 5), ({"seed": 7, "settings": {"seed": 5}}, 7)],
+    ids=["neither", "file", "both"],
+)
+def test_what_is_chosen_at_the_command_line_goes_before_the_file(chosen: dict[str, Any], seed: int) -> None:
+    pipeline = Enhancement(name="enhance", weights="x")
+    assert pipeline._training_settings(TrainingOptions(**chosen)).seed == seed
+
+
 def test_training_without_data_says_so(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"has neither a .*npz volume nor a CT series"):
         Enhancement(name="enhance", weights="x").train(tmp_path, tmp_path / "out", TrainingOptions())

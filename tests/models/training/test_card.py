@@ -5,7 +5,7 @@ import pytest
 
 from models.inference import load_generator
 from models.training import card
-from models.training.card import _Image, record_evaluation, tolerance_bound
+from models.training.card import _Image, measured_limits, record_evaluation, tolerance_bound
 from models.weights import load_card, save
 from tests.models.test_weights import FACTS, TENSORS
 
@@ -27,6 +27,13 @@ def test_an_evaluation_is_recorded_in_the_card_once(tmp_path: Path) -> None:
     read = load_card(str(path))
     assert read.text == "# tiny\n\n## Metrics\n\n| table |\n"
     assert read.metrics == {"mae_before_hu": 60.04, "mae_before_hu_sd": 5.0, "mae_after_hu": 40.51, "patients": 10.0}
+
+
+def test_many_images_of_one_patient_are_one_patient_to_a_bound() -> None:
+    single = [[{"edge_shift_mm": value}] for value in (1.0, 2.0, 3.0)]
+    many = [images * 40 for images in single]
+    bounds = [measured_limits(images)["edge_shift_mm"].hold_above for images in (single, many)]
+    assert bounds[0] == bounds[1] > 3.0
 
 
 @pytest.mark.parametrize(("n", "k"), [(11, 2.815), (20, 2.396), (50, 2.065)])

@@ -12,8 +12,9 @@ from models.cyclegan import SUPERVISED, Architecture, LossWeights
 from models.inference import enhanced, load_generator
 from models.phantoms import head_and_neck_phantom
 from models.training.checkpoint import read_checkpoint
-from models.training.enhancement import Method, TrainingSettings, train
+from models.training.enhancement import train
 from models.training.evaluation import evaluate
+from models.training.settings import Method, TrainingSettings
 from models.training.volumes import Split, TrainingDataError, TrainingVolume
 from models.weights import load_weights
 from tests.models.test_insert_phantom import SPACING as CAT_PHANTOM_SPACING
@@ -207,7 +208,9 @@ def test_every_variant_trains_resumes_and_converts(settings: TrainingSettings, t
 
 
 def test_supervised_training_comes_nearer_to_the_truth(tmp_path: Path) -> None:
-    settings = replace(SETTINGS, updates=60, warm_up_updates=0, learning_rate=3e-3, ema_decay=0.9, losses=SUPERVISED)
+    network = Architecture(channels=8, encoder_blocks=1, decoder_blocks=1)
+    settings = replace(SETTINGS, updates=150, warm_up_updates=0, learning_rate=3e-3, losses=SUPERVISED)
+    settings = replace(settings, ema_decay=0.9, architecture=network)
     figures = evaluate(str(train(patients(), settings, tmp_path, "tiny")), patients(), tmp_path, comparators=False)
     assert figures["mae_after_hu"] < 0.95 * figures["mae_before_hu"]
 
@@ -243,8 +246,50 @@ def test_real_images_of_the_modality_are_trained_on_instead_of_simulated_ones(tm
     card = load_generator(str(train([*patients(), *real], SETTINGS, tmp_path, "tiny"))).card
     assert card.training_domain.modality == "MVCT" and card.training_domain.patients == 2
     assert card.training_domain.body_mean_hu > 300.0
-    with pytest.raises(TrainingDataError, match="no known truth"):
-        train([*patients(), *real], replace(SETTINGS, losses=SUPERVISED), tmp_path, "tiny")
+    assert not (tmp_path / "simulated").exists()
+
+
+def real_mvct(number: int, split: Split) -> TrainingVolume:
+    return replace(patient(number, split), patient_id=f"real_{number}", domain="mvct")
+
+
+def test_supervised_training_leaves_real_images_out_as_nobody_knows_their_truth(tmp_path: Path) -> None:
+    volumes = [*patients(), real_mvct(5, "train"), real_mvct(6, "validation")]
+    settings = replace(SETTINGS, losses=SUPERVISED, warm_up_updates=0)
+    card = load_generator(str(train(volumes, settings, tmp_path, "tiny"))).card
+    assert card.training_domain.modality == "simulated MVCT" and card.training_domain.patients == 2
+    assert card.limits and "1 conversions of 1 validation patients" in card.text
+
+
+def test_a_phantom_among_the_images_is_no_patient_to_learn_from(tmp_path: Path) -> None:
+    phantom = TrainingVolume("catphan", "train", cat_phantom(), CAT_PHANTOM_SPACING, domain="mvct")
+    card = load_generator(str(train([*patients(), phantom], SETTINGS, tmp_path, "tiny"))).card
+    assert card.training_domain.modality == "simulated MVCT"
+
+
+def test_a_training_on_other_images_begins_anew(tmp_path: Path) -> None:
+    train(patients(), replace(SETTINGS, updates=2), tmp_path, "tiny")
+    others = [patient(7, "train"), *patients()[1:]]
+    train(others, replace(SETTINGS, updates=2), tmp_path, "tiny")
+    fresh = tmp_path / "fresh"
+    train(others, replace(SETTINGS, updates=2), fresh, "tiny")
+    expected, found = generator_of(fresh), generator_of(tmp_path)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_more_slices_than_there_are_are_refused_before_anything_is_simulated(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDataError, match="500 slices were asked for, but the 2 training patients have"):
+        train(patients(), replace(SETTINGS, slices=500), tmp_path, "tiny")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_volumes_of_one_patient_are_one_patient_of_the_evaluation(trained: Path, tmp_path: Path) -> None:
+    again = replace(patient(5, "test"), patient_id="phantom_4")
+    weights = str(trained / "tiny.safetensors")
+    each = [evaluate(weights, [volume], tmp_path, comparators=False) for volume in (patient(4, "test"), again)]
+    both = evaluate(weights, [patient(4, "test"), again], tmp_path, comparators=False)
+    assert both["patients"] == 1.0
+    assert both["mae_after_hu"] == pytest.approx((each[0]["mae_after_hu"] + each[1]["mae_after_hu"]) / 2)
 
 
 @pytest.mark.parametrize("method", ["unpaired", "supervised"])

@@ -29,3 +29,13 @@ def test_what_is_usual_follows_the_training() -> None:
     for _ in range(500):
         applied(limit, 50.0)
     assert limit.usual == pytest.approx(50.0, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_asks_for_no_step(value: float) -> None:
+    limit = GradientLimit()
+    applied(limit, 0.5)
+    parameter = nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.full_like(parameter, value)
+    assert not limit.apply([parameter])
+    assert limit.usual == pytest.approx(0.5)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 
-from models.training.kept_pairs import SimulationProgress, kept_pair, kept_pairs, read_pair
+from models.training.kept_pairs import kept_pair, kept_pairs, read_pair
 from models.training.pairs import Scans, simulated_pair
+from models.training.progress import CountedProgress
 from tests.models.training.test_enhancement import SPACING, patient
 
 
@@ -28,7 +29,9 @@ def test_several_pairs_come_in_the_order_of_their_volumes(tmp_path: Path) -> Non
     told: list[float] = []
     wide = replace(patient(1, "train"), spacing_zyx_mm=(20.0, 6.0, 6.0))
     volumes = [wide, patient(2, "train")]
-    paths = kept_pairs(volumes, Scans(), 0, tmp_path, SimulationProgress(2, lambda done, what: told.append(done)))
+    paths = kept_pairs(
+        volumes, Scans(), 0, tmp_path, CountedProgress(2, "simulating", lambda done, what: told.append(done))
+    )
     assert [read_pair(path).volume.patient_id for path in paths] == ["phantom_1", "phantom_2"]
     assert told == [0.5, 1.0]
 

@@ -23,6 +23,16 @@ def noise_hu(sd_hu: float) -> float:
     return float((first - second).std()) / 2**0.5
 
 
+def test_the_same_scan_with_other_noise_differs_by_noise_alone() -> None:
+    scans = Scans(noise_sd_hu=(10.0, 60.0))
+    first, other_noise = (simulated_pair(patient(1, None), scans, 3, noise_seed) for noise_seed in (None, 8))
+    noise = (first.sparse_hu_zyx - other_noise.sparse_hu_zyx)[first.body]
+    again = simulated_pair(patient(1, None), scans, 3, 9)
+    repeated = (again.sparse_hu_zyx - other_noise.sparse_hu_zyx)[first.body]
+    assert noise.std() > 5.0 and noise.std() == pytest.approx(repeated.std(), rel=0.05)
+    assert abs(noise.mean()) < 0.05 * noise.std()
+
+
 def test_noise_is_in_proportion_to_what_is_asked_for() -> None:
     assert noise_hu(40.0) / noise_hu(10.0) == pytest.approx(4.0, rel=0.15)
 

@@ -41,6 +41,13 @@ def test_neighbours_are_in_order_and_the_ends_repeat() -> None:
     assert steps == {(1, 1), (0, 1), (1, 0)}
 
 
+def test_the_only_patient_with_planning_ct_can_not_be_paired_with_itself() -> None:
+    with pytest.raises(TrainingDataError, match="planning CT slices of at least two patients"):
+        TrainingSlices([numbered("A"), numbered("B")], [numbered("A")], WINDOW, 8)
+    other = TrainingSlices([numbered("A")], [numbered("B")], WINDOW, 8)
+    assert other.batch(2, np.random.default_rng(0)).x.shape == (2, 1, 8, 8)
+
+
 def test_x_and_y_are_never_of_one_patient() -> None:
     low, high = numbered("A"), numbered("B")
     high = TrainingImage("B", high.hu_zyx + np.float32(500.0), high.body)

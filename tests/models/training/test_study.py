@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from models.phantoms import head_and_neck_phantom
-from models.training.enhancement import TrainingSettings
 from models.training.kept_pairs import kept_pair
 from models.training.pairs import Scans, simulated_pair
+from models.training.settings import TrainingSettings
 from models.training.study import StudyBroken, StudySettings, in_words, study_data_size
 from models.training.study_cell import QUALITY, STRUCTURE
 from models.training.study_data import middle_slices, seen_by_patient, slices_by_patient

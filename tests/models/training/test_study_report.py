@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.training.enhancement import TrainingSettings
+from models.training.settings import TrainingSettings
 from models.training.study_cell import QUALITY, STRUCTURE, Cell
 from models.training.study_report import StudyResult, write_report
 
