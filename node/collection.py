@@ -10,6 +10,7 @@ can read. Who opts out is left out, and what was collected before is removed.
 import csv
 import logging
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterable, Mapping
@@ -171,20 +172,36 @@ def existing_key(path: Path) -> bytes:
 
 
 def opt_outs(path: Path | None) -> set[str]:
-    """The Patient IDs of the file, one on each line; `#` starts a comment.
+    """The Patient IDs of the file: UTF-8, one on each line; a line that starts with `#` is a comment.
 
     Raises
     ------
     NodeError
-        If the file is named and can not be read: then nobody can tell who has opted out.
+        If the file is named and can not be read, or a line may be meant otherwise: then nobody can tell who has opted
+        out.
     """
     if path is None:
         return set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Editors of Windows put a byte order mark before the first Patient ID.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise NodeError(f"the opt-out list can not be read: {error}") from error
-    return {line.partition("#")[0].strip() for line in lines} - {""}
+    except UnicodeDecodeError as error:
+        raise NodeError(f"the opt-out list {path} is no UTF-8 text") from error
+    listed = {number: line.strip() for number, line in enumerate(lines, start=1)}
+    return {line for number, line in listed.items() if line and not _is_comment(line, f"line {number} of {path}")}
+
+
+def _is_comment(line: str, where: str) -> bool:
+    if line.startswith("#"):
+        return True
+    if "\0" in line:
+        raise NodeError(f"the opt-out list is no UTF-8 text: {where}")
+    # Part of the Patient ID, or not? A wrong guess would collect somebody who has opted out.
+    if re.search(r"\s#", line):
+        raise NodeError(f"{where} has a # behind a blank: a comment is a line of its own")
+    return False
 
 
 def pseudonyms_of(patient_ids: Iterable[str], deidentifier: Deidentifier) -> set[str]:

@@ -125,7 +125,7 @@ def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 def test_who_opts_out_later_is_removed(received: Node, tmp_path: Path) -> None:
     collect(received, rule(tmp_path))
-    (tmp_path / "opt_out.txt").write_text("RAMP-1  # withdrew consent\n")
+    (tmp_path / "opt_out.txt").write_text("# withdrew consent\nRAMP-1\n")
     chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
     assert collect(received, chosen) == (0, 1)
     assert read_index(tmp_path / "data") == []
@@ -136,6 +136,37 @@ def test_opt_out_list_that_can_not_be_read_stops_the_collection(received: Node, 
     with pytest.raises(NodeError, match="opt-out list can not be read"):
         collect(received, rule(tmp_path, opt_out_file=tmp_path / "absent"))
     assert opt_outs(None) == set()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_opt_out_list_has_one_patient_id_on_each_line(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = ["RAMP-1", "# A comment", "", "  A#12 ", "  # another, B", "MÜLLER 7"]
+    (tmp_path / "list").write_bytes(end.join(lines).encode(encoding))
+    assert opt_outs(tmp_path / "list") == {"RAMP-1", "A#12", "MÜLLER 7"}
+
+
+def test_patient_whose_id_follows_a_byte_order_mark_is_removed(received: Node, tmp_path: Path) -> None:
+    chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
+    (tmp_path / "opt_out.txt").write_text("")
+    collect(received, chosen)
+    (tmp_path / "opt_out.txt").write_bytes("RAMP-1\r\n".encode("utf-8-sig"))
+    assert collect(received, chosen) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"A\nB # withdrew", "line 2 of .* has a # behind a blank: a comment is a line of its own"),
+        ("A".encode("utf-16"), "is no UTF-8 text"),
+        ("A".encode("utf-16-le"), "is no UTF-8 text"),
+        ("MÜLLER".encode("latin-1"), "is no UTF-8 text"),
+    ],
+)
+def test_opt_out_list_that_could_be_misread_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "list").write_bytes(content)
+    with pytest.raises(NodeError, match=reason):
+        opt_outs(tmp_path / "list")
 
 
 def test_series_of_another_role_is_left_alone(received: Node, tmp_path: Path) -> None:
