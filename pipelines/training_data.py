@@ -6,7 +6,7 @@ sorted into series, and every `.npz` file is one volume (`models.training.volume
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -45,6 +45,15 @@ class _Sources:
     """Files of all other CT series, by Series Instance UID."""
 
 
+@dataclass(frozen=True)
+class _LooseSeries:
+    """A series outside of collections; whose it is can be said only when all are read."""
+
+    patient_id: str
+    issuer: str
+    volume: TrainingVolume
+
+
 def training_volumes(data: Path, progress: Progress = no_progress) -> list[TrainingVolume]:
     """All training volumes at or below a folder, whatever layouts are mixed there.
 
@@ -55,8 +64,8 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
     before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
     patients anew when others join them, while a collection keeps what its index says. A file `splits.yaml` in the
-    folder (patient: train, validation or test) goes before all of these. A patient under two pseudonyms
-    is two patients here.
+    folder (patient: train, validation or test) goes before all of these. One Patient ID is one patient, unless the
+    headers name two issuers of it; a patient under two pseudonyms is two patients here.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
         raise PipelineError(str(error)) from error
     refused: list[str] = []
     named += _collected_volumes(sources, refused, progress)
-    loose = _under_known_names(_loose_volumes(sources, refused, progress), named)
+    loose = _named(list(_loose_series(sources, refused, progress)), {volume.patient_id for volume in named})
     if not named and not loose:
         raise PipelineError(_nothing(data, refused))
     return _with_splits(named, loose, _stated_splits(data))
@@ -116,18 +125,19 @@ def _series_of(paths: Iterator[Path]) -> dict[str, list[Path]]:
 def _collected_volumes(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[TrainingVolume]:
     for count, (uid, (folder, entry)) in enumerate(sources.collected.items(), start=1):
         try:
-            volume = _volume(read_image_series(paths_of(folder, entry)))
-            domain = DOMAIN_OF_ROLE[entry.role]
-            yield replace(volume, patient_id=entry.patient, split=entry.split, domain=domain)
+            volume = _volume(read_image_series(paths_of(folder, entry)), entry.patient)
+            yield replace(volume, split=entry.split, domain=DOMAIN_OF_ROLE[entry.role])
         except InputRejected as error:
             _leave_out(uid, error, refused)
         progress(count / len(sources.collected), "reading")
 
 
-def _loose_volumes(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[TrainingVolume]:
+def _loose_series(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[_LooseSeries]:
     for count, (uid, paths) in enumerate(sources.loose.items(), start=1):
         try:
-            yield _volume(read_image_series(paths))
+            series = read_image_series(paths)
+            patient_id, issuer = text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")
+            yield _LooseSeries(patient_id, issuer, _volume(series, _digest(patient_id)))
         except InputRejected as error:
             _leave_out(uid, error, refused)
         progress(count / len(sources.loose), "reading")
@@ -144,11 +154,11 @@ def _nothing(data: Path, refused: Sequence[str]) -> str:
     return f"{data} has no research collection, no CT series and no .npz volume to train on"
 
 
-def _volume(series: ImageSeries) -> TrainingVolume:
+def _volume(series: ImageSeries, patient: str) -> TrainingVolume:
     order = axis_order(series.volume)
     spacing = [series.volume.spacing_zyx_mm[axis] for axis in order.axes]
     return TrainingVolume(
-        patient_id=_digest(text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")),
+        patient_id=patient,
         split=None,
         hu_zyx=order.canonical(series.filled_zyx(AIR_HU)).clip(AIR_HU),
         spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]),
@@ -169,10 +179,24 @@ def _digest(patient_id: str, issuer: str = "") -> str:
     return hashlib.sha256(f"{issuer}\\{patient_id}".encode()).hexdigest()[:12]
 
 
-def _under_known_names(loose: Iterator[TrainingVolume], named: Sequence[TrainingVolume]) -> list[TrainingVolume]:
-    """Volumes whose Patient ID is the pseudonym or the name that others of the patient go by, under that name too."""
-    names = {_digest(volume.patient_id): volume.patient_id for volume in named}
-    return [replace(volume, patient_id=names.get(volume.patient_id, volume.patient_id)) for volume in loose]
+def _named(loose: Sequence[_LooseSeries], known: Collection[str]) -> list[TrainingVolume]:
+    """The volumes under one name for each patient.
+
+    A Patient ID that is a pseudonym or a name that others go by is that patient. Of one system a hospital has the
+    issuer, of the next it has not: an issuer tells patients apart only where every series of the Patient ID has one.
+    In doubt two patients become one, for one patient in two splits would make the test worthless.
+    """
+    issuers: dict[str, set[str]] = {}
+    for series in loose:
+        issuers.setdefault(series.patient_id, set()).add(series.issuer)
+    return [replace(one.volume, patient_id=_name(one, issuers[one.patient_id], known)) for one in loose]
+
+
+def _name(series: _LooseSeries, issuers: Collection[str], known: Collection[str]) -> str:
+    if series.patient_id in known:
+        return series.patient_id
+    tells_apart = len(issuers) > 1 and "" not in issuers
+    return _digest(series.patient_id, series.issuer) if tells_apart else _digest(series.patient_id)
 
 
 def _stated_splits(data: Path) -> Mapping[str, Split]:

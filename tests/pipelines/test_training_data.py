@@ -201,6 +201,40 @@ def test_a_patient_is_in_one_split_over_all_layouts(tmp_path: Path) -> None:
     assert {("pt_7", "train"), ("B2", "test")} <= splits
 
 
+def issued(folder: Path, *issuers: str | None, patient_id: str = "P1") -> int:
+    """Series of one Patient ID from these issuers, beside other patients; how many patients it is taken for."""
+    for number, issuer in enumerate(issuers):
+        (folder / f"issued {number}").mkdir(parents=True)
+        series = ct_series(PatientID=patient_id, SeriesInstanceUID=f"1.3.{number}", IssuerOfPatientID=issuer)
+        write(series, folder / f"issued {number}")
+    patients(folder, 3)
+    volumes = training_volumes(folder)
+    assert len(volumes) == len(issuers) + 3
+    return len({volume.patient_id for volume in volumes}) - 3
+
+
+@pytest.mark.parametrize(
+    ("issuers", "expected"),
+    [
+        ((None, "HOSPITAL"), 1),
+        (("HOSPITAL", "HOSPITAL"), 1),
+        (("HOSPITAL", "CLINIC"), 2),
+        (("HOSPITAL", "CLINIC", None), 1),
+    ],
+)
+def test_a_patient_id_is_one_patient_unless_every_series_has_its_issuer_and_they_differ(
+    tmp_path: Path, issuers: Sequence[str | None], expected: int
+) -> None:
+    assert issued(tmp_path, *issuers) == expected
+
+
+def test_a_name_that_other_volumes_go_by_is_that_patient_whoever_issued_it(tmp_path: Path) -> None:
+    openkbp(tmp_path / "openkbp", "pt_241")
+    with_issuer = ct_series(PatientID="pt_241", SeriesInstanceUID="1.9", IssuerOfPatientID="HOSPITAL")
+    write(with_issuer, tmp_path / "openkbp")
+    assert {(one.patient_id, one.split) for one in training_volumes(tmp_path)} == {("pt_241", "test")}
+
+
 def test_a_list_of_splits_goes_before_what_the_data_say(tmp_path: Path) -> None:
     for name in ("pt_1", "pt_2", "plain"):
         np.savez(tmp_path / f"{name}.npz", ct=np.zeros((2, 4, 4), np.int16), spacing_zyx=np.array([3.0, 1.0, 1.0]))
