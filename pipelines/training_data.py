@@ -13,16 +13,19 @@ from typing import get_args
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from pydicom.sr.codedict import codes
 
 from models.intensity import AIR_HU
 from models.training.volumes import Domain, Split, TrainingDataError, TrainingVolume, read_volume
 from pipelines.base import InputRejected, PipelineError, Progress, no_progress
 from pipelines.collection_index import CollectedSeries, collections_below, paths_of, read_index
-from pipelines.dicom.elements import number, text, words
+from pipelines.dicom.derived import NOT_FOR_TREATMENT
+from pipelines.dicom.elements import items, number, text, words
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.reading import read_instance
 from pipelines.dicom.volume import axis_order
 from pipelines.patient_splits import splits_of, strictest
+from pipelines.provenance import PRODUCT
 
 SPLITS_FILE = "splits.yaml"
 
@@ -30,6 +33,8 @@ MEGAVOLTAGE_KVP = 1000.0
 """KVP is in kV; no X-ray tube that images patients reaches a tenth of this."""
 DOMAIN_OF_ROLE: Mapping[str, Domain] = {domain: domain for domain in get_args(Domain)}
 """A series of a collection is read when its role is one of these; other roles are no images to train on."""
+_ORIGIN = ("ImageType", "Manufacturer", "SeriesDescription", "ContributingEquipmentSequence")
+_PROCESSORS = frozenset({codes.DCM.ProcessingEquipment.value, codes.DCM.SynthesizingEquipment.value})
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +63,8 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     """All training volumes at or below a folder, whatever layouts are mixed there.
 
     The domain of a collected series is its role; of a loose one it is told from the header, and a planning CT where the
-    header does not say. A series that the reader refuses (a gap, slices of different spacing) is left out and logged;
-    patients may differ in spacing.
+    header does not say. A series that the reader refuses (a gap, slices of different spacing) is left out and logged,
+    and so is a loose one that a program made of another; patients may differ in spacing.
 
     The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
     before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
@@ -132,9 +137,29 @@ def _collected_volumes(sources: _Sources, refused: list[str], progress: Progress
         progress(count / len(sources.collected), "reading")
 
 
+def _refuse_result(path: Path) -> None:
+    """Refuse what a program made of an image, ours or another: a model must not learn what a model has made.
+
+    Raises
+    ------
+    InputRejected
+        If the header names this program as its maker or one of its processors, or says that the image is derived and
+        names equipment that processed or synthesized it (PS3.3 C.12.1, CID 7005).
+    """
+    header = read_instance(path, _ORIGIN)
+    equipment = items(header, "ContributingEquipmentSequence")
+    makers = {text(one, "Manufacturer").lower() for one in (header, *equipment)}
+    if PRODUCT in makers or NOT_FOR_TREATMENT in text(header, "SeriesDescription").upper():
+        raise InputRejected(f"The series is a result of {PRODUCT}")
+    purposes = [item for one in equipment for item in items(one, "PurposeOfReferenceCodeSequence")]
+    if "DERIVED" in words(header, "ImageType") and any(text(one, "CodeValue") in _PROCESSORS for one in purposes):
+        raise InputRejected("The series is derived, and its header names what processed it")
+
+
 def _loose_series(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[_LooseSeries]:
     for count, (uid, paths) in enumerate(sources.loose.items(), start=1):
         try:
+            _refuse_result(paths[0])
             series = read_image_series(paths)
             patient_id, issuer = text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")
             yield _LooseSeries(patient_id, issuer, _volume(series, _digest(patient_id)))

@@ -1,18 +1,25 @@
 """Training volumes from folders of research collections, DICOM files and `.npz` files."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 from models.training.volumes import Split
 from pipelines.base import PipelineError
 from pipelines.collection_index import CollectedSeries, write_index
+from pipelines.copy_series import CopySeries
+from pipelines.dicom.derived import coded
 from pipelines.training_data import training_volumes
-from tests.pipelines.made import ct_series, oriented_series, ramp, write
+from tests.pipelines.conftest import inputs
+from tests.pipelines.made import changed, ct_series, oriented_series, ramp, write
 
 
 def patients(folder: Path, count: int) -> None:
@@ -199,6 +206,62 @@ def test_a_patient_is_in_one_split_over_all_layouts(tmp_path: Path) -> None:
     splits = {(volume.patient_id, volume.split) for volume in volumes}
     assert (len(volumes), len({patient for patient, _ in splits}), len(splits)) == (8, 5, 5)
     assert {("pt_7", "train"), ("B2", "test")} <= splits
+
+
+def result(folder: Path, **changes: object) -> None:
+    """What a pipeline made of a series, with some elements as a TPS or another program left them."""
+    (folder / "in").mkdir()
+    (folder / "out").mkdir()
+    made = CopySeries(name="copy").run(inputs(write(ct_series(), folder / "in"))).series[0]
+    write([changed(one, **changes) for one in made], folder / "out")
+    shutil.rmtree(folder / "in")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"Manufacturer": "TPS", "ContributingEquipmentSequence": None},
+        {"Manufacturer": "TPS", "SeriesDescription": "sent back"},
+        {"ContributingEquipmentSequence": None, "SeriesDescription": "sent back"},
+    ],
+)
+def test_results_of_this_program_are_left_out(
+    tmp_path: Path, changes: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    result(tmp_path, **changes)
+    with pytest.raises(PipelineError, match="the first of 1 because: The series is a result of rtnode"):
+        training_volumes(tmp_path)
+    (record,) = caplog.records
+    assert record.__dict__["reason"] == "The series is a result of rtnode"
+
+
+def equipment(purpose: Code) -> Dataset:
+    return changed(Dataset(), Manufacturer="Other", PurposeOfReferenceCodeSequence=[coded(purpose)])
+
+
+@pytest.mark.parametrize(
+    ("image_type", "purpose", "is_taken"),
+    [
+        ("DERIVED", codes.DCM.ProcessingEquipment, False),
+        ("DERIVED", codes.DCM.SynthesizingEquipment, False),
+        ("DERIVED", codes.DCM.DeIdentifyingEquipment, True),
+        ("ORIGINAL", codes.DCM.ProcessingEquipment, True),
+        ("DERIVED", None, True),
+    ],
+)
+def test_derived_series_that_names_what_processed_it_is_left_out(
+    tmp_path: Path, image_type: str, purpose: Code | None, is_taken: bool
+) -> None:
+    patients(tmp_path, 1)
+    (tmp_path / "derived").mkdir()
+    contributing = [equipment(purpose)] if purpose else None
+    header: dict[str, Any] = {
+        "ImageType": [image_type, "SECONDARY", "AXIAL"],
+        "ContributingEquipmentSequence": contributing,
+    }
+    write(ct_series(SeriesInstanceUID="1.9", **header), tmp_path / "derived")
+    assert len(training_volumes(tmp_path)) == 1 + is_taken
 
 
 def issued(folder: Path, *issuers: str | None, patient_id: str = "P1") -> int:
