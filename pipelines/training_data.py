@@ -15,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydicom.sr.codedict import codes
 
+from models.grid import has_square_pixels
 from models.intensity import AIR_HU
 from models.training.volumes import Domain, Split, TrainingDataError, TrainingVolume, read_volume
 from pipelines.base import InputRejected, PipelineError, Progress, no_progress
@@ -64,7 +65,8 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
 
     The domain of a collected series is its role; of a loose one it is told from the header, and a planning CT where the
     header does not say. A series that the reader refuses (a gap, slices of different spacing) is left out and logged,
-    and so is a loose one that a program made of another; patients may differ in spacing.
+    and so is a volume whose axial pixels are not square, or a loose series that a program made of another; patients
+    may differ in spacing.
 
     The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
     before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
@@ -80,12 +82,8 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     if not data.is_dir():
         raise PipelineError(f"{data} is no folder")
     sources = _sources(data)
-    try:
-        named = [read_volume(path) for path in sources.npz]
-    except TrainingDataError as error:
-        raise PipelineError(str(error)) from error
     refused: list[str] = []
-    named += _collected_volumes(sources, refused, progress)
+    named = [*_npz_volumes(sources, refused), *_collected_volumes(sources, refused, progress)]
     loose = _named(list(_loose_series(sources, refused, progress)), {volume.patient_id for volume in named})
     if not named and not loose:
         raise PipelineError(_nothing(data, refused))
@@ -127,13 +125,23 @@ def _series_of(paths: Iterator[Path]) -> dict[str, list[Path]]:
     return {uid: list(instances.values()) for uid, instances in series.items()}
 
 
+def _npz_volumes(sources: _Sources, refused: list[str]) -> Iterator[TrainingVolume]:
+    for path in sources.npz:
+        try:
+            yield _with_square_pixels(read_volume(path))
+        except TrainingDataError as error:
+            raise PipelineError(str(error)) from error
+        except InputRejected as error:
+            _leave_out({"file": str(path)}, error, refused)
+
+
 def _collected_volumes(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[TrainingVolume]:
     for count, (uid, (folder, entry)) in enumerate(sources.collected.items(), start=1):
         try:
             volume = _volume(read_image_series(paths_of(folder, entry)), entry.patient)
             yield replace(volume, split=entry.split, domain=DOMAIN_OF_ROLE[entry.role])
         except InputRejected as error:
-            _leave_out(uid, error, refused)
+            _leave_out({"series_instance_uid": uid}, error, refused)
         progress(count / len(sources.collected), "reading")
 
 
@@ -164,12 +172,12 @@ def _loose_series(sources: _Sources, refused: list[str], progress: Progress) -> 
             patient_id, issuer = text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")
             yield _LooseSeries(patient_id, issuer, _volume(series, _digest(patient_id)))
         except InputRejected as error:
-            _leave_out(uid, error, refused)
+            _leave_out({"series_instance_uid": uid}, error, refused)
         progress(count / len(sources.loose), "reading")
 
 
-def _leave_out(series_instance_uid: str, error: InputRejected, refused: list[str]) -> None:
-    log.warning("series left out", extra={"series_instance_uid": series_instance_uid, "reason": str(error)})
+def _leave_out(what: Mapping[str, str], error: InputRejected, refused: list[str]) -> None:
+    log.warning("series left out", extra={**what, "reason": str(error)})
     refused.append(str(error))
 
 
@@ -182,13 +190,21 @@ def _nothing(data: Path, refused: Sequence[str]) -> str:
 def _volume(series: ImageSeries, patient: str) -> TrainingVolume:
     order = axis_order(series.volume)
     spacing = [series.volume.spacing_zyx_mm[axis] for axis in order.axes]
-    return TrainingVolume(
+    volume = TrainingVolume(
         patient_id=patient,
         split=None,
         hu_zyx=order.canonical(series.filled_zyx(AIR_HU)).clip(AIR_HU),
         spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]),
         domain=_domain(series),
     )
+    return _with_square_pixels(volume)
+
+
+def _with_square_pixels(volume: TrainingVolume) -> TrainingVolume:
+    if not has_square_pixels(volume.spacing_zyx_mm):
+        _, row_mm, column_mm = volume.spacing_zyx_mm
+        raise InputRejected(f"The pixels of {row_mm:g} x {column_mm:g} mm are not square")
+    return volume
 
 
 def _domain(series: ImageSeries) -> Domain:

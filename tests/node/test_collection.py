@@ -283,10 +283,14 @@ def splits(folder: Path) -> dict[str, str | None]:
     return {one.patient: one.split for one in read_index(folder)}
 
 
+def of_patient(number: int) -> list[Dataset]:
+    return new_ct_series(patient_id=f"MADE-{number}", PixelSpacing=[2.0, 2.0])
+
+
 def test_patients_keep_their_split_while_the_collection_grows(empty: Node, tmp_path: Path) -> None:
     before: dict[str, str | None] = {}
     for number in range(6):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
         collect(empty, rule(tmp_path))
         after = splits(tmp_path / "data")
         assert {patient: after[patient] for patient in before} == before
@@ -296,11 +300,11 @@ def test_patients_keep_their_split_while_the_collection_grows(empty: Node, tmp_p
 
 def test_all_series_of_a_patient_are_in_one_split(empty: Node, tmp_path: Path) -> None:
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "planning_ct")
+        empty.receive(of_patient(number), "planning_ct")
     chosen = rule(tmp_path, roles=["cbct", "planning_ct"])
     collect(empty, chosen)
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
     assert collect(empty, chosen) == (4, 0)
     volumes = training_volumes(tmp_path / "data")
     assert sorted(volume.domain for volume in volumes) == ["cbct"] * 4 + ["planning_ct"] * 4
@@ -373,7 +377,7 @@ def test_without_the_key_nobody_can_tell_who_opted_out(received: Node, tmp_path:
 
 def test_loose_copies_of_collected_images_are_of_the_same_patient_and_split(empty: Node, tmp_path: Path) -> None:
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
     collect(empty, rule(tmp_path))
     for number, one in enumerate(read_index(tmp_path / "data")):
         copies = [dcmread(path) for path in (tmp_path / "data" / one.folder).glob("*.dcm")]

@@ -18,8 +18,14 @@ from pipelines.collection_index import CollectedSeries, write_index
 from pipelines.copy_series import CopySeries
 from pipelines.dicom.derived import coded
 from pipelines.training_data import training_volumes
+from tests.pipelines import made
 from tests.pipelines.conftest import inputs
-from tests.pipelines.made import changed, ct_series, oriented_series, ramp, write
+from tests.pipelines.made import changed, oriented_series, ramp, write
+
+
+def ct_series(**changes: Any) -> list[Dataset]:
+    """A series with square pixels."""
+    return made.ct_series(**{"PixelSpacing": [2.0, 2.0], **changes})
 
 
 def patients(folder: Path, count: int) -> None:
@@ -43,10 +49,11 @@ def test_two_patients_are_too_few_to_hold_one_out(tmp_path: Path) -> None:
 
 
 def test_a_prone_series_is_turned_and_its_spacing_with_it(tmp_path: Path) -> None:
-    write(oriented_series(ramp(), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (0, 0, 0)), tmp_path)
+    sagittal = oriented_series(ramp(), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (0, 0, 0))
+    write([changed(one, PixelSpacing=[2.0, made.SLICE_MM]) for one in sagittal], tmp_path)
     (volume,) = training_volumes(tmp_path)
     assert volume.hu_zyx.shape == (16, 20, 5)
-    assert volume.spacing_zyx_mm == pytest.approx((2.0, 1.5, 3.0))
+    assert volume.spacing_zyx_mm == pytest.approx((2.0, 3.0, 3.0))
 
 
 def test_a_series_with_a_gap_is_left_out_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -87,6 +94,23 @@ def test_series_with_two_spacings_is_refused_with_the_readers_reason(tmp_path: P
         training_volumes(tmp_path)
 
 
+def test_volumes_whose_pixels_are_not_square_are_left_out_with_their_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    patients(tmp_path, 1)
+    (tmp_path / "wide").mkdir()
+    write(ct_series(SeriesInstanceUID="1.9", PixelSpacing=[2.0, 1.5]), tmp_path / "wide")
+    collection(tmp_path / "collected", [entry("A1", 7)], PixelSpacing=[2.0, 2.1])
+    np.savez(tmp_path / "tall.npz", ct=ramp(), spacing_zyx=np.array([3.0, 2.0, 4.0]))
+    np.savez(tmp_path / "rounded.npz", ct=ramp(), spacing_zyx=np.array([3.0, 1.0, 1.005]))
+    assert len(training_volumes(tmp_path)) == 2
+    assert sorted(record.__dict__["reason"] for record in caplog.records) == [
+        "The pixels of 2 x 1.5 mm are not square",
+        "The pixels of 2 x 2.1 mm are not square",
+        "The pixels of 2 x 4 mm are not square",
+    ]
+
+
 def test_patients_of_different_spacing_are_read_together(tmp_path: Path) -> None:
     for number, spacing in enumerate(([1.0, 1.0], [2.5, 2.5])):
         (tmp_path / str(number)).mkdir()
@@ -113,12 +137,12 @@ def test_domain_of_a_loose_series_is_told_from_its_header(
     assert [volume.domain for volume in training_volumes(tmp_path)] == [domain]
 
 
-def collection(folder: Path, entries: Sequence[CollectedSeries]) -> Path:
+def collection(folder: Path, entries: Sequence[CollectedSeries], **changes: Any) -> Path:
     """A collection with a CT series of five slices for each entry."""
     for entry in entries:
         (folder / entry.folder).mkdir(parents=True)
         uid = entry.series_instance_uid
-        write(ct_series(SeriesInstanceUID=uid, PatientID=entry.patient), folder / entry.folder)
+        write(ct_series(SeriesInstanceUID=uid, PatientID=entry.patient, **changes), folder / entry.folder)
     write_index(folder, entries)
     return folder
 
@@ -212,8 +236,8 @@ def result(folder: Path, **changes: object) -> None:
     """What a pipeline made of a series, with some elements as a TPS or another program left them."""
     (folder / "in").mkdir()
     (folder / "out").mkdir()
-    made = CopySeries(name="copy").run(inputs(write(ct_series(), folder / "in"))).series[0]
-    write([changed(one, **changes) for one in made], folder / "out")
+    series = CopySeries(name="copy").run(inputs(write(ct_series(), folder / "in"))).series[0]
+    write([changed(one, **changes) for one in series], folder / "out")
     shutil.rmtree(folder / "in")
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,10 +65,19 @@ def test_series_with_a_gap_is_refused_with_its_reason(data: Path) -> None:
     assert "SECRET" not in answer.stderr
 
 
+def test_pixels_that_are_not_square_are_refused_before_anything_is_simulated(data: Path) -> None:
+    for number in range(3):
+        (data / str(number)).mkdir()
+        uids: dict[str, Any] = {"PatientID": str(number), "SeriesInstanceUID": f"1.2.{number}"}
+        write(ct_series(PixelSpacing=[2.0, 1.5], **uids), data / str(number))
+    reason = "The pixels of 2 x 1.5 mm are not square"
+    assert refusal(data) == f"rtnode: {data} has no series that can be used, the first of 3 because: {reason}"
+
+
 def test_one_patient_alone_is_refused(data: Path) -> None:
     for number in range(2):
         (data / str(number)).mkdir()
-        write(ct_series(SeriesInstanceUID=f"1.2.{number}"), data / str(number))
+        write(ct_series(SeriesInstanceUID=f"1.2.{number}", PixelSpacing=[2, 2]), data / str(number))
     assert refusal(data) == "rtnode: unpaired training needs at least two patients, and there is one"
 
 
