@@ -68,11 +68,12 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     and so is a volume whose axial pixels are not square, or a loose series that a program made of another; patients
     may differ in spacing.
 
-    The split is one for each patient over all layouts: as the collection's index or OpenKBP's numbers say (training
-    before validation before test where they differ), else by digest for DICOM patients, else None. Digests divide the
-    patients anew when others join them, while a collection keeps what its index says. A file `splits.yaml` in the
-    folder (patient: train, validation or test) goes before all of these. One Patient ID is one patient, unless the
-    headers name two issuers of it; a patient under two pseudonyms is two patients here.
+    The split is one for each patient over all layouts, and none is left without: as the collection's index or
+    OpenKBP's numbers say (training before validation before test where they differ), else by digest among all whose
+    data do not say it; one or two of these are training patients. Digests divide them anew when others join, while
+    a collection keeps what its index says. A file `splits.yaml` in the folder (patient: train, validation or test)
+    goes before all of this. One Patient ID is one patient, unless the headers name two issuers of it; a `.npz`
+    volume is one by its file name; a patient under two pseudonyms is two patients here.
 
     Raises
     ------
@@ -258,8 +259,12 @@ def _with_splits(
         if volume.split is not None:
             said.setdefault(volume.patient_id, []).append(volume.split)
     splits = {patient: strictest(several) for patient, several in said.items()}
-    splits |= splits_of({volume.patient_id for volume in loose} - set(splits) - set(stated), {})
-    splits |= stated
-    if unknown := set(stated) - {volume.patient_id for volume in (*named, *loose)}:
+    # The order in which splits are dealt must not be that of names, for names often follow a diagnosis or a date.
+    dealt = {volume.patient_id: volume.patient_id for volume in loose}
+    dealt |= {volume.patient_id: _digest(volume.patient_id) for volume in named}
+    if unknown := set(stated) - set(dealt):
         raise PipelineError(f"{SPLITS_FILE} names {min(unknown)}, of whom there is no volume")
-    return [replace(volume, split=splits.get(volume.patient_id)) for volume in (*named, *loose)]
+    silent = {digest: patient for patient, digest in dealt.items() if patient not in splits and patient not in stated}
+    splits |= {silent[digest]: split for digest, split in splits_of(silent, {}).items()}
+    splits |= stated
+    return [replace(volume, split=splits[volume.patient_id]) for volume in (*named, *loose)]

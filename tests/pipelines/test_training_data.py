@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,36 @@ def test_npz_volumes_are_taken_as_they_are(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", ct=ramp(), spacing_zyx=np.array([3.0, 2.0, 2.0]))
     (volume,) = training_volumes(tmp_path)
     assert np.array_equal(volume.hu_zyx, ramp())
+
+
+def plain(folder: Path, *names: str) -> None:
+    """Plain volumes, which say no split."""
+    for name in names:
+        np.savez(folder / f"{name}.npz", ct=np.zeros((2, 4, 4), np.int16), spacing_zyx=np.array([3.0, 1.0, 1.0]))
+
+
+def splits(folder: Path) -> dict[str, Split | None]:
+    return {volume.patient_id: volume.split for volume in training_volumes(folder)}
+
+
+def test_plain_npz_volumes_are_split_by_patient_as_dicom_is(tmp_path: Path) -> None:
+    plain(tmp_path, *(f"neck_{number:02d}" for number in range(20)))
+    found = splits(tmp_path)
+    assert Counter(found.values()) == {"train": 16, "validation": 2, "test": 2}
+    assert splits(tmp_path) == found
+    assert [found[name] for name in sorted(found)][:4] != ["validation", "validation", "test", "test"]
+
+
+def test_npz_and_dicom_patients_without_a_stated_split_share_the_three(tmp_path: Path) -> None:
+    plain(tmp_path, "neck")
+    patients(tmp_path, 2)
+    assert sorted(str(split) for split in splits(tmp_path).values()) == ["test", "train", "validation"]
+
+
+def test_what_the_data_say_takes_no_part_in_the_division_of_the_rest(tmp_path: Path) -> None:
+    openkbp(tmp_path, "pt_1")
+    plain(tmp_path, "a", "b")
+    assert splits(tmp_path) == {"pt_1": "train", "a": "train", "b": "train"}
 
 
 @pytest.mark.parametrize("name", ["broken.npz", "none.txt"])
@@ -208,7 +239,7 @@ def test_all_layouts_below_a_folder_are_read_together(tmp_path: Path) -> None:
     (tmp_path / "dicom").mkdir()
     write(ct_series(SeriesInstanceUID="1.9"), tmp_path / "dicom")
     found = {(volume.domain, volume.split) for volume in training_volumes(tmp_path)}
-    assert found == {("planning_ct", "test"), ("planning_ct", None), ("mvct", "validation"), ("planning_ct", "train")}
+    assert found == {("planning_ct", "test"), ("mvct", "validation"), ("planning_ct", "train")}
 
 
 def test_series_that_lies_there_twice_is_read_once(tmp_path: Path) -> None:
@@ -323,11 +354,10 @@ def test_a_name_that_other_volumes_go_by_is_that_patient_whoever_issued_it(tmp_p
 
 
 def test_a_list_of_splits_goes_before_what_the_data_say(tmp_path: Path) -> None:
-    for name in ("pt_1", "pt_2", "plain"):
-        np.savez(tmp_path / f"{name}.npz", ct=np.zeros((2, 4, 4), np.int16), spacing_zyx=np.array([3.0, 1.0, 1.0]))
+    plain(tmp_path, "pt_1", "pt_2", "plain")
     (tmp_path / "splits.yaml").write_text("pt_1: test\nplain: validation\n")
     found = {volume.patient_id: volume.split for volume in training_volumes(tmp_path)}
-    assert found == {"pt_1": "test", "pt_2": None, "plain": "validation"}
+    assert found == {"pt_1": "test", "pt_2": "train", "plain": "validation"}
 
 
 @pytest.mark.parametrize(

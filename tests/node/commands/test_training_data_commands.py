@@ -30,11 +30,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def run(command: str, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    where = ["--data", str(data), "--config", str(data.parent / "config"), "--output", str(data.parent / "runs")]
+    arguments = [sys.executable, "-m", "node", command, "enhance", *where, *options]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
 def train(data: Path) -> subprocess.CompletedProcess[str]:
-    folder = data.parent
-    command = [sys.executable, "-m", "node", "train", "enhance", "--data", str(data), "--updates", "1"]
-    command += ["--config", str(folder / "config"), "--output", str(folder / "runs")]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run("train", data, "--updates", "1")
 
 
 def refusal(data: Path) -> str:
@@ -79,6 +82,14 @@ def test_one_patient_alone_is_refused(data: Path) -> None:
         (data / str(number)).mkdir()
         write(ct_series(SeriesInstanceUID=f"1.2.{number}", PixelSpacing=[2, 2]), data / str(number))
     assert refusal(data) == "rtnode: unpaired training needs at least two patients, and there is one"
+
+
+def test_a_single_volume_counts_as_trained_on_and_is_not_evaluated(data: Path) -> None:
+    pipeline = data.parent / "config" / "pipelines" / "enhance.yaml"
+    pipeline.write_text(CONFIG["pipelines/enhance.yaml"].replace("weights: a", "weights: mvct_to_kvct_headneck"))
+    np.savez(data / "neck.npz", ct=ramp(), spacing_zyx=np.array([3.0, 2.0, 2.0]))
+    answer = run("evaluate", data)
+    assert (answer.returncode, answer.stderr.splitlines()[-1]) == (1, "rtnode: there is no test patient")
 
 
 def test_who_opted_out_after_the_collection_is_not_trained_on(data: Path) -> None:
