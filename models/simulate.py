@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from models.cone_beam import ConeBeamGeometry, Projections, forward_projected, reconstructed
 from models.flat_panel import FlatPanel
+from models.grid import has_square_pixels
 from models.intensity import AIR_HU, Hu, Mask
 from models.materials import MATERIALS, kv_hu_to_mv_hu, water_and_bone
 from models.projector import ParallelGeometry, covering_geometry, filtered_backprojection, projected
@@ -283,7 +284,7 @@ def mvct_geometry(
         If the pixels are not square.
     """
     _, row_mm, column_mm = spacing_zyx_mm
-    if abs(row_mm - column_mm) > 0.01 * row_mm:
+    if not has_square_pixels(spacing_zyx_mm):
         raise ValueError(f"pixels of {row_mm} x {column_mm} mm are not square")
     distance_mm = detector_mm or min(row_mm, max(row_mm / 2.0, 1.2))
     return covering_geometry(max(hu_zyx.shape[1:]), row_mm, views, distance_mm)

@@ -10,10 +10,12 @@ can read. Who opts out is left out, and what was collected before is removed.
 import csv
 import logging
 import os
+import re
 import secrets
 import shutil
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydicom import dcmread, dcmwrite
@@ -39,6 +41,20 @@ COLLECTED = frozenset({"CT", "MR", "PT", "RTSTRUCT", "RTDOSE", "RTPLAN", "REG"})
 log = logging.getLogger(__name__)
 
 
+class NotCollected(Exception):
+    """A series is not copied; the message says why, of several series at once."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was done; numbers of series."""
+
+    added: int
+    removed: int
+    left_out: Mapping[str, int]
+    """By reason; what was collected of them before stays as it is."""
+
+
 class Collector:
     """Copies what the rule asks for."""
 
@@ -48,23 +64,29 @@ class Collector:
         self._storage = storage
         self._deidentifier = Deidentifier(own_key(rule.key_file), rule.structure_names)
 
-    def collect(self) -> tuple[int, int]:
-        """Bring the data set up to date; returns how many series were added, and how many removed."""
+    def collect(self) -> Collected:
+        """Bring the data set up to date."""
         opted_out = opt_outs(self._rule.opt_out_file)
         index = {one.series_instance_uid: one for one in read_index(self._rule.folder)}
         known = {one.patient: one.split for one in index.values() if one.split is not None}
         removed = self._remove(index, pseudonyms_of(opted_out, self._deidentifier))
         added = 0
+        left_out: Counter[str] = Counter()
         for series in self._ledger.series.all():
-            if self._is_wanted(series, opted_out) and not self._is_there(index, series):
-                collected = self._copy(series)
-                if collected:
-                    index[collected.series_instance_uid] = collected
-                    self._remember(series.patient_id)
-                    added += 1
-        write_index(self._rule.folder, with_splits(index.values(), known))
-        log.info("collected", extra={"collection": self._rule.name, "added": added, "removed": removed})
-        return added, removed
+            if not self._is_wanted(series, opted_out) or self._is_there(index, series):
+                continue
+            try:
+                collected = self._copied(series)
+            except NotCollected as error:
+                left_out[str(error)] += 1
+                continue
+            index[collected.series_instance_uid] = collected
+            self._remember(series.patient_id)
+            added += 1
+        write_index(self._rule.folder, with_splits([one for one in index.values() if one.instances], known))
+        outcome = Collected(added, removed, dict(left_out))
+        log.info("collected", extra={"collection": self._rule.name, **asdict(outcome)})
+        return outcome
 
     def _is_wanted(self, series: Series, opted_out: set[str]) -> bool:
         return (
@@ -77,20 +99,25 @@ class Collector:
 
     def _is_there(self, index: dict[str, CollectedSeries], series: Series) -> bool:
         known = index.get(self._deidentifier.uid(series.series_instance_uid))
-        return known is not None and known.revision == series.revision
+        return known is not None and known.revision == series.revision and known.instances > 0
 
-    def _copy(self, series: Series) -> CollectedSeries | None:
-        """Copy a series; None where its files are gone, or its pixels may show text."""
-        paths = [instance.path for instance in self._ledger.series.instances(series.id) if instance.path]
+    def _copied(self, series: Series) -> CollectedSeries:
+        """Copy a series whole, and only then put the copy in the place of an earlier one."""
+        paths = self._paths(series)
         pseudonym = self._deidentifier.pseudonym(series.patient_id)
         uid = self._deidentifier.uid(series.series_instance_uid)
         folder = self._rule.folder / pseudonym / uid.rsplit(".", 1)[-1]
+        fresh = folder.with_name(f"{folder.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        try:
+            for number, path in enumerate(paths):
+                self._copy_instance(path, fresh / f"{number:05d}.dcm")
+        except NotCollected:
+            shutil.rmtree(fresh)
+            raise
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for number, path in enumerate(paths):
-            if not self._copy_instance(self._storage.absolute(path), folder / f"{number:05d}.dcm"):
-                shutil.rmtree(folder)
-                return None
+        fresh.rename(folder)
         return CollectedSeries(
             patient=pseudonym,
             series_instance_uid=uid,
@@ -102,19 +129,26 @@ class Collector:
             revision=series.revision,
         )
 
-    def _copy_instance(self, source: Path, target: Path) -> bool:
+    def _paths(self, series: Series) -> list[Path]:
+        """All files of the series; one that went after its retention time leaves a row without a path."""
+        instances = self._ledger.series.instances(series.id)
+        paths = [self._storage.absolute(one.path) for one in instances if one.path]
+        if not paths or len(paths) < len(instances) or not all(path.is_file() for path in paths):
+            raise NotCollected("files of them are gone")
+        return paths
+
+    def _copy_instance(self, source: Path, target: Path) -> None:
         try:
             with quiet():
                 original = dcmread(source)
                 if text_of(original, "BurnedInAnnotation") == "YES":
-                    return False
+                    raise NotCollected("their pixels may show text")
                 copy = self._deidentifier.deidentified(original)
                 copy.file_meta.TransferSyntaxUID = original.file_meta.get("TransferSyntaxUID", ExplicitVRLittleEndian)
                 dcmwrite(target, copy, enforce_file_format=True)
         except READ_ERRORS as error:
             log.warning("instance not collected", extra={"error": type(error).__name__})
-            return False
-        return True
+            raise NotCollected("a file can not be read or copied") from error
 
     def _remove(self, index: dict[str, CollectedSeries], pseudonyms: set[str]) -> int:
         gone = [uid for uid, one in index.items() if one.patient in pseudonyms]
@@ -171,20 +205,36 @@ def existing_key(path: Path) -> bytes:
 
 
 def opt_outs(path: Path | None) -> set[str]:
-    """The Patient IDs of the file, one on each line; `#` starts a comment.
+    """The Patient IDs of the file: UTF-8, one on each line; a line that starts with `#` is a comment.
 
     Raises
     ------
     NodeError
-        If the file is named and can not be read: then nobody can tell who has opted out.
+        If the file is named and can not be read, or a line may be meant otherwise: then nobody can tell who has opted
+        out.
     """
     if path is None:
         return set()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Editors of Windows put a byte order mark before the first Patient ID.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise NodeError(f"the opt-out list can not be read: {error}") from error
-    return {line.partition("#")[0].strip() for line in lines} - {""}
+    except UnicodeDecodeError as error:
+        raise NodeError(f"the opt-out list {path} is no UTF-8 text") from error
+    listed = {number: line.strip() for number, line in enumerate(lines, start=1)}
+    return {line for number, line in listed.items() if line and not _is_comment(line, f"line {number} of {path}")}
+
+
+def _is_comment(line: str, where: str) -> bool:
+    if line.startswith("#"):
+        return True
+    if "\0" in line:
+        raise NodeError(f"the opt-out list is no UTF-8 text: {where}")
+    # Part of the Patient ID, or not? A wrong guess would collect somebody who has opted out.
+    if re.search(r"\s#", line):
+        raise NodeError(f"{where} has a # behind a blank: a comment is a line of its own")
+    return False
 
 
 def pseudonyms_of(patient_ids: Iterable[str], deidentifier: Deidentifier) -> set[str]:

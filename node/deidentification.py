@@ -2,9 +2,9 @@
 
 The table of what happens to which element is the standard's, as dicom-anonymizer keeps it. Identifiers are replaced by
 keyed digests: the same person, study or UID gets the same replacement everywhere, and nobody without the key can tell
-which. Dates are shifted by one number of days for each patient, so that intervals stay. Of the ROI names of a structure
-set those stay that are names of TG-263 or that the site's table makes into one; a name that says anything else becomes
-a number.
+which. Dates are shifted by one number of days for each patient, so that intervals stay; the birth date goes. Of the ROI
+names of a structure set those stay that are names of TG-263 or that the site's table makes into one; a name that says
+anything else becomes a number.
 
 References
 ----------
@@ -37,6 +37,15 @@ STANDARD_UID_ROOT = "1.2.840.10008."
 """UIDs below it are the standard's own: SOP classes, transfer syntaxes, coding schemes."""
 LONGEST_SHIFT_DAYS = 3650
 PATIENT_CHARACTERISTICS = frozenset({"PatientSex", "PatientAge", "PatientSize", "PatientWeight", "SmokingStatus"})
+TEMPORAL = frozenset({"DA", "DT", "TM"})
+NOT_LONGITUDINAL = frozenset({"PatientBirthDate"})
+"""What Retain Longitudinal Temporal Information does not cover, of the dates and times that the profile does not remove
+(Table E.1-1, columns Basic Prof. and Rtn. Long. Modif. Dates Opt.): a shifted birth date beside a shifted Study Date
+would still tell the age to the day."""
+ALSO_REMOVED = frozenset(
+    {"PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar", "PatientAlternativeCalendar"}
+)
+"""Dates of the patient in the form of text (PS3.3 C.7.1.1), which the table does not list."""
 METHOD = [
     "PS3.15 Basic Profile",
     "dates modified",
@@ -52,9 +61,6 @@ DUMMIES: dict[str, object] = {
     "AS": "000Y",
     "DS": "0",
     "IS": "0",
-    "DA": "19000101",
-    "TM": "000000",
-    "DT": "19000101000000",
     "UI": "2.25.0",
     **dict.fromkeys(("FD", "FL", "SL", "SS", "UL", "US"), 0),
     **dict.fromkeys(("OB", "OW", "OF", "OD", "OL"), b""),
@@ -70,6 +76,7 @@ class Action(StrEnum):
     EMPTY = "Z"
     DUMMY = "D"
     REPLACE_UID = "U"
+    MOVE_DATE = "C"
     LOOK_INSIDE = "looked into"
 
 
@@ -118,10 +125,8 @@ class Deidentifier:
         action = action_for(element)
         if action is Action.REMOVE:
             return None
-        if element.VR in ("DA", "DT") and element.value:
-            return DataElement(element.tag, element.VR, _each(element.value, lambda text: shifted(text, shift)))
-        if element.VR == "TM" and element.value:
-            return element
+        if action is Action.MOVE_DATE:
+            return _moved(element, shift)
         if action is Action.REPLACE_UID:
             return DataElement(element.tag, "UI", _each(element.value, self._replaced_uid))
         if action is Action.EMPTY:
@@ -156,7 +161,11 @@ def action_for(element: DataElement) -> Action:
     """What happens to an element, by the standard's table; what the table does not know is treated by its kind."""
     if element.keyword in PATIENT_CHARACTERISTICS:
         return Action.LOOK_INSIDE
+    if element.keyword in ALSO_REMOVED:
+        return Action.REMOVE
     known = _table().get(element.tag) or _repeating(element.tag)
+    if known is not Action.REMOVE and element.VR in TEMPORAL and element.keyword not in NOT_LONGITUDINAL:
+        return Action.MOVE_DATE
     if known is not None:
         return known
     if element.VR == "UI":
@@ -175,6 +184,13 @@ def shifted(text: str, shift: timedelta) -> str:
     except ValueError:
         return ""
     return moved.strftime(form or "") + text[len(digits) :]
+
+
+def _moved(element: DataElement, shift: timedelta) -> DataElement:
+    """The element with its dates moved; times of the day stay as they are."""
+    if element.VR == "TM" or not element.value:
+        return element
+    return DataElement(element.tag, element.VR, _each(element.value, lambda text: shifted(text, shift)))
 
 
 def _folded(roi_name: str) -> str:

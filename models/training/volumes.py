@@ -38,7 +38,7 @@ class TrainingVolume:
     patient_id: str
     """The same for all volumes of a patient, whatever files they come from."""
     split: Split | None
-    """None where the data set does not say; such a volume is used for training."""
+    """None where a file does not say; whoever reads a folder decides it there, else the volume is used for training."""
     hu_zyx: Hu
     spacing_zyx_mm: tuple[float, float, float]
     domain: Domain = "planning_ct"

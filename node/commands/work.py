@@ -114,8 +114,10 @@ def collect(
         raise NodeError(f"collections.yaml has no data set {name or 'at all'}")
     ledger = existing_ledger(settings)
     for rule in chosen:
-        added, removed = Collector(rule, ledger, Storage(settings.node.state_dir)).collect()
-        typer.echo(f"{rule.name}: {added} series added, {removed} removed, in {rule.folder}")
+        outcome = Collector(rule, ledger, Storage(settings.node.state_dir)).collect()
+        typer.echo(f"{rule.name}: {outcome.added} series added, {outcome.removed} removed, in {rule.folder}")
+        for reason, count in outcome.left_out.items():
+            typer.echo(f"{rule.name}: {count} series left out: {reason}")
     ledger.close()
 
 

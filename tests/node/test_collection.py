@@ -1,8 +1,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,9 @@ from node.intake import SUCCESS, Intake, Received
 from node.ledger import Ledger
 from node.ledger.schema import SeriesState
 from node.ledger.series import Settlement
+from node.retention import Retention
 from node.storage import Storage
-from pipelines.collection_index import read_index
+from pipelines.collection_index import paths_of, read_index, write_index
 from pipelines.dicom.image_series import read_image_series
 from pipelines.dicom.structure_set import read_structure_set
 from pipelines.dicom.writing import file_bytes
@@ -35,15 +36,18 @@ class Node:
     storage: Storage
     ledger: Ledger
 
-    def receive(self, datasets: Sequence[Dataset], role: str) -> None:
-        """One series, settled in the role."""
+    def accept(self, datasets: Sequence[Dataset]) -> None:
         intake = Intake(self.storage, self.ledger)
         for dataset in datasets:
             uids = dataset.SOPClassUID, dataset.SOPInstanceUID, ExplicitVRLittleEndian
             assert intake.accept(Received(file_bytes(dataset), *uids, "CONSOLE")).status == SUCCESS
+
+    def receive(self, datasets: Sequence[Dataset], role: str, instances: int | None = None) -> None:
+        """One series, settled in the role; `instances`: how many it has, where some came before."""
+        self.accept(datasets)
         (series,) = self.ledger.series.receiving()
         settled = Settlement(SeriesState.SETTLED, role, None, frozenset())
-        assert self.ledger.series.settle(series, len(datasets), settled)
+        assert self.ledger.series.settle(series, instances or len(datasets), settled)
 
 
 @pytest.fixture
@@ -74,7 +78,15 @@ def rule(folder: Path, **changes: object) -> CollectionRule:
 
 
 def collect(received: Node, chosen: CollectionRule) -> tuple[int, int]:
-    return Collector(chosen, received.ledger, received.storage).collect()
+    """How many series were added and removed."""
+    outcome = Collector(chosen, received.ledger, received.storage).collect()
+    return outcome.added, outcome.removed
+
+
+def left_out(received: Node, chosen: CollectionRule) -> Mapping[str, int]:
+    outcome = Collector(chosen, received.ledger, received.storage).collect()
+    assert (outcome.added, outcome.removed) == (0, 0)
+    return outcome.left_out
 
 
 def test_settled_series_of_the_role_is_copied_once(received: Node, tmp_path: Path) -> None:
@@ -125,7 +137,7 @@ def test_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 def test_who_opts_out_later_is_removed(received: Node, tmp_path: Path) -> None:
     collect(received, rule(tmp_path))
-    (tmp_path / "opt_out.txt").write_text("RAMP-1  # withdrew consent\n")
+    (tmp_path / "opt_out.txt").write_text("# withdrew consent\nRAMP-1\n")
     chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
     assert collect(received, chosen) == (0, 1)
     assert read_index(tmp_path / "data") == []
@@ -138,30 +150,147 @@ def test_opt_out_list_that_can_not_be_read_stops_the_collection(received: Node, 
     assert opt_outs(None) == set()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_opt_out_list_has_one_patient_id_on_each_line(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = ["RAMP-1", "# A comment", "", "  A#12 ", "  # another, B", "MÜLLER 7"]
+    (tmp_path / "list").write_bytes(end.join(lines).encode(encoding))
+    assert opt_outs(tmp_path / "list") == {"RAMP-1", "A#12", "MÜLLER 7"}
+
+
+def test_patient_whose_id_follows_a_byte_order_mark_is_removed(received: Node, tmp_path: Path) -> None:
+    chosen = rule(tmp_path, opt_out_file=tmp_path / "opt_out.txt")
+    (tmp_path / "opt_out.txt").write_text("")
+    collect(received, chosen)
+    (tmp_path / "opt_out.txt").write_bytes("RAMP-1\r\n".encode("utf-8-sig"))
+    assert collect(received, chosen) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"A\nB # withdrew", "line 2 of .* has a # behind a blank: a comment is a line of its own"),
+        ("A".encode("utf-16"), "is no UTF-8 text"),
+        ("A".encode("utf-16-le"), "is no UTF-8 text"),
+        ("MÜLLER".encode("latin-1"), "is no UTF-8 text"),
+    ],
+)
+def test_opt_out_list_that_could_be_misread_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "list").write_bytes(content)
+    with pytest.raises(NodeError, match=reason):
+        opt_outs(tmp_path / "list")
+
+
 def test_series_of_another_role_is_left_alone(received: Node, tmp_path: Path) -> None:
     assert collect(received, rule(tmp_path, roles=["mvct"])) == (0, 0)
 
 
-def test_command_collects_what_the_configuration_names(received: Node, tmp_path: Path) -> None:
+def command(tmp_path: Path) -> list[str]:
+    """`rtnode collect` with a data set of role cbct in folder d."""
     config = tmp_path / "config"
     config.mkdir()
     (config / "node.yaml").write_text(f"state_dir: {tmp_path / 'state'}")
     (config / "roles.yaml").write_text("- {role: cbct, all: {Modality: CT}}")
     entry = {"name": "research", "roles": ["cbct"], "folder": str(tmp_path / "d"), "key_file": str(tmp_path / "k")}
     (config / "collections.yaml").write_text(json.dumps([entry]))
-    command = [sys.executable, "-m", "node", "collect", "--config", str(config)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [sys.executable, "-m", "node", "collect", "--config", str(config)]
+
+
+def test_command_collects_what_the_configuration_names(received: Node, tmp_path: Path) -> None:
+    answer = subprocess.run(command(tmp_path), capture_output=True, text=True, check=True)
     assert answer.stdout == f"research: 1 series added, 0 removed, in {tmp_path / 'd'}\n"
+
+
+def test_command_says_how_many_series_it_left_out_and_why(received: Node, tmp_path: Path) -> None:
+    remove_expired(received)
+    answer = subprocess.run(command(tmp_path), capture_output=True, text=True, check=True)
+    assert answer.stdout == (
+        f"research: 0 series added, 0 removed, in {tmp_path / 'd'}\n"
+        "research: 1 series left out: files of them are gone\n"
+    )
+
+
+GONE = {"files of them are gone": 1}
+
+
+def remove_expired(node: Node) -> None:
+    assert Retention(1e-9, node.ledger, node.storage).remove_expired() > 0
+
+
+def test_series_whose_files_were_removed_after_their_time_is_left_out_and_counted(
+    received: Node, tmp_path: Path
+) -> None:
+    remove_expired(received)
+    assert left_out(received, rule(tmp_path)) == GONE
+    assert read_index(tmp_path / "data") == []
+
+
+def test_series_that_got_only_some_of_its_files_back_is_left_out_until_it_has_all(
+    received: Node, tmp_path: Path
+) -> None:
+    remove_expired(received)
+    series = ct_series(PatientID="RAMP-1")
+    received.accept(series[:3])
+    assert left_out(received, rule(tmp_path)) == GONE
+    received.accept(series[3:])
+    assert collect(received, rule(tmp_path)) == (1, 0)
+
+
+def test_file_that_is_not_where_the_ledger_says_leaves_the_series_out(received: Node, tmp_path: Path) -> None:
+    (series,) = received.ledger.series.all()
+    received.storage.absolute(received.ledger.series.instances(series.id)[2].path or "").unlink()
+    assert left_out(received, rule(tmp_path)) == GONE
+
+
+@pytest.mark.parametrize(
+    ("late", "reason"), [({}, GONE), ({"BurnedInAnnotation": "YES"}, {"their pixels may show text": 1})]
+)
+def test_revision_that_can_not_be_copied_whole_leaves_the_good_copy(
+    empty: Node, tmp_path: Path, late: dict[str, str], reason: dict[str, int]
+) -> None:
+    series = ct_series(PatientID="RAMP-1")
+    empty.receive(series[:4], "cbct")
+    assert collect(empty, rule(tmp_path)) == (1, 0)
+    (before,) = read_index(tmp_path / "data")
+    if reason is GONE:
+        remove_expired(empty)
+    empty.receive([changed(series[4], **late)], "cbct", instances=5)
+    assert left_out(empty, rule(tmp_path)) == reason
+    assert read_index(tmp_path / "data") == [before]
+    assert len(read_image_series(paths_of(tmp_path / "data", before)).headers) == 4
+    assert len(list((tmp_path / "data").rglob("*.dcm"))) == 4
+
+
+def test_newer_revision_replaces_the_copy(empty: Node, tmp_path: Path) -> None:
+    series = ct_series(PatientID="RAMP-1")
+    empty.receive(series[:4], "cbct")
+    collect(empty, rule(tmp_path))
+    empty.receive(series[4:], "cbct", instances=5)
+    assert collect(empty, rule(tmp_path)) == (1, 0)
+    (entry,) = read_index(tmp_path / "data")
+    assert (entry.instances, len(paths_of(tmp_path / "data", entry))) == (5, 5)
+
+
+def test_entry_without_images_of_an_earlier_release_goes_and_is_collected_anew(received: Node, tmp_path: Path) -> None:
+    collect(received, rule(tmp_path))
+    (entry,) = read_index(tmp_path / "data")
+    write_index(tmp_path / "data", [replace(entry, instances=0)])
+    assert collect(received, rule(tmp_path)) == (1, 0)
+    assert read_index(tmp_path / "data") == [entry]
 
 
 def splits(folder: Path) -> dict[str, str | None]:
     return {one.patient: one.split for one in read_index(folder)}
 
 
+def of_patient(number: int) -> list[Dataset]:
+    return new_ct_series(patient_id=f"MADE-{number}", PixelSpacing=[2.0, 2.0])
+
+
 def test_patients_keep_their_split_while_the_collection_grows(empty: Node, tmp_path: Path) -> None:
     before: dict[str, str | None] = {}
     for number in range(6):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
         collect(empty, rule(tmp_path))
         after = splits(tmp_path / "data")
         assert {patient: after[patient] for patient in before} == before
@@ -171,11 +300,11 @@ def test_patients_keep_their_split_while_the_collection_grows(empty: Node, tmp_p
 
 def test_all_series_of_a_patient_are_in_one_split(empty: Node, tmp_path: Path) -> None:
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "planning_ct")
+        empty.receive(of_patient(number), "planning_ct")
     chosen = rule(tmp_path, roles=["cbct", "planning_ct"])
     collect(empty, chosen)
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
     assert collect(empty, chosen) == (4, 0)
     volumes = training_volumes(tmp_path / "data")
     assert sorted(volume.domain for volume in volumes) == ["cbct"] * 4 + ["planning_ct"] * 4
@@ -248,7 +377,7 @@ def test_without_the_key_nobody_can_tell_who_opted_out(received: Node, tmp_path:
 
 def test_loose_copies_of_collected_images_are_of_the_same_patient_and_split(empty: Node, tmp_path: Path) -> None:
     for number in range(4):
-        empty.receive(new_ct_series(patient_id=f"MADE-{number}"), "cbct")
+        empty.receive(of_patient(number), "cbct")
     collect(empty, rule(tmp_path))
     for number, one in enumerate(read_index(tmp_path / "data")):
         copies = [dcmread(path) for path in (tmp_path / "data" / one.folder).glob("*.dcm")]

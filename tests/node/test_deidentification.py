@@ -83,6 +83,23 @@ def test_all_dates_of_a_patient_move_by_the_same_days(secret: Dataset) -> None:
     assert days < timedelta(0)
 
 
+def test_birth_date_goes_at_every_depth_so_that_no_age_in_days_is_left(secret: Dataset) -> None:
+    secret.PatientBirthDate, secret.PatientBirthTime = "19500131", "0315"
+    secret.PatientBirthDateInAlternativeCalendar = "SECRET birth date"
+    secret.ReferencedFrameOfReferenceSequence[0].PatientBirthDate = "19500131"
+    copy = Deidentifier(KEY).deidentified(secret)
+    item = copy.ReferencedFrameOfReferenceSequence[0]
+    assert not copy.PatientBirthDate and not item.PatientBirthDate
+    assert "PatientBirthTime" not in copy and "PatientBirthDateInAlternativeCalendar" not in copy
+
+
+def test_other_dates_that_the_profile_empties_are_moved_instead(secret: Dataset) -> None:
+    secret.StructureSetDate = "20250303"
+    deidentifier = Deidentifier(KEY)
+    copy = deidentifier.deidentified(secret)
+    assert copy.StructureSetDate == shifted("20250303", deidentifier.shift("SECRETID"))
+
+
 @pytest.mark.parametrize(
     ("text", "days", "expected"),
     [
@@ -156,8 +173,14 @@ def test_two_regions_do_not_come_to_one_name() -> None:
         ("FrameOfReferenceUID", "UI", Action.REPLACE_UID),
         ("SourceImageSequence", "SQ", Action.LOOK_INSIDE),
         ("KVP", "DS", Action.LOOK_INSIDE),
+        ("PatientBirthDate", "DA", Action.EMPTY),
+        ("PatientBirthTime", "TM", Action.REMOVE),
+        ("StudyDate", "DA", Action.MOVE_DATE),
+        ("ContentTime", "TM", Action.MOVE_DATE),
+        ("ParticipationDateTime", "DT", Action.MOVE_DATE),
+        ("ScheduledProcedureStepStartDate", "DA", Action.REMOVE),
     ],
 )
 def test_action_of_the_standards_table(keyword: str, vr: str, action: Action) -> None:
-    value: object = [] if vr == "SQ" else "1"
-    assert action_for(DataElement(Tag(keyword), vr, value)) is action
+    values: dict[str, object] = {"SQ": [], "DA": "20250101", "DT": "20250101", "TM": "10"}
+    assert action_for(DataElement(Tag(keyword), vr, values.get(vr, "1"))) is action

@@ -19,6 +19,7 @@ from pipelines.dicom.writing import file_bytes
 from pipelines.enhancement import Enhancement
 from pipelines.execution import PipelineConfigError, load_pipeline
 from pipelines.stability import Verdict, verdict_of
+from pipelines.training_data import training_volumes
 from tests.pipelines.conftest import dciodvfy_errors, inputs
 from tests.pipelines.made import AXIAL, COLUMN_MM, ROW_MM, SLICE_MM, ct_series, oriented_series, write
 
@@ -202,6 +203,31 @@ def test_what_is_chosen_at_the_command_line_goes_before_the_file(chosen: dict[st
     assert pipeline._training_settings(TrainingOptions(**chosen)).seed == seed
 
 
+def plain_volumes(folder: Path, *names: str) -> Path:
+    """`.npz` volumes that say no split."""
+    for name in names:
+        np.savez(folder / f"{name}.npz", ct=patient(), spacing_zyx=np.array([SLICE_MM, ROW_MM, ROW_MM]))
+    return folder
+
+
+def test_plain_volumes_are_evaluated_on_one_whom_training_does_not_take(weights: Path, tmp_path: Path) -> None:
+    data = plain_volumes(tmp_path, "a", "b", "c")
+    pipeline = Enhancement(name="enhance", weights=str(weights))
+    assert pipeline.evaluate(data, tmp_path / "out", comparators=False)["patients"] == 1
+    (row,) = (tmp_path / "out" / "patients.csv").read_text().splitlines()[1:]
+    (tested,) = (volume for volume in training_volumes(data) if volume.split == "test")
+    assert row.startswith(tested.patient_id)
+
+
+def test_of_two_plain_volumes_one_is_tested_only_where_a_list_says_so(weights: Path, tmp_path: Path) -> None:
+    data = plain_volumes(tmp_path, "a", "b")
+    pipeline = Enhancement(name="enhance", weights=str(weights))
+    with pytest.raises(PipelineError, match="there is no test patient"):
+        pipeline.evaluate(data, tmp_path / "out", comparators=False)
+    (data / "splits.yaml").write_text("b: test\n")
+    assert pipeline.evaluate(data, tmp_path / "out", comparators=False)["patients"] == 1
+
+
 def test_training_without_data_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"has neither a .*npz volume nor a CT series"):
+    with pytest.raises(PipelineError, match=r"has no research collection, no CT series and no \.npz volume"):
         Enhancement(name="enhance", weights="x").train(tmp_path, tmp_path / "out", TrainingOptions())

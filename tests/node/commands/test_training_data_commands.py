@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +30,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def run(command: str, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    where = ["--data", str(data), "--config", str(data.parent / "config"), "--output", str(data.parent / "runs")]
+    arguments = [sys.executable, "-m", "node", command, "enhance", *where, *options]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+
+
 def train(data: Path) -> subprocess.CompletedProcess[str]:
-    folder = data.parent
-    command = [sys.executable, "-m", "node", "train", "enhance", "--data", str(data), "--updates", "1"]
-    command += ["--config", str(folder / "config"), "--output", str(folder / "runs")]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run("train", data, "--updates", "1")
 
 
 def refusal(data: Path) -> str:
@@ -64,11 +68,28 @@ def test_series_with_a_gap_is_refused_with_its_reason(data: Path) -> None:
     assert "SECRET" not in answer.stderr
 
 
+def test_pixels_that_are_not_square_are_refused_before_anything_is_simulated(data: Path) -> None:
+    for number in range(3):
+        (data / str(number)).mkdir()
+        uids: dict[str, Any] = {"PatientID": str(number), "SeriesInstanceUID": f"1.2.{number}"}
+        write(ct_series(PixelSpacing=[2.0, 1.5], **uids), data / str(number))
+    reason = "The pixels of 2 x 1.5 mm are not square"
+    assert refusal(data) == f"rtnode: {data} has no series that can be used, the first of 3 because: {reason}"
+
+
 def test_one_patient_alone_is_refused(data: Path) -> None:
     for number in range(2):
         (data / str(number)).mkdir()
-        write(ct_series(SeriesInstanceUID=f"1.2.{number}"), data / str(number))
+        write(ct_series(SeriesInstanceUID=f"1.2.{number}", PixelSpacing=[2, 2]), data / str(number))
     assert refusal(data) == "rtnode: unpaired training needs at least two patients, and there is one"
+
+
+def test_a_single_volume_counts_as_trained_on_and_is_not_evaluated(data: Path) -> None:
+    pipeline = data.parent / "config" / "pipelines" / "enhance.yaml"
+    pipeline.write_text(CONFIG["pipelines/enhance.yaml"].replace("weights: a", "weights: mvct_to_kvct_headneck"))
+    np.savez(data / "neck.npz", ct=ramp(), spacing_zyx=np.array([3.0, 2.0, 2.0]))
+    answer = run("evaluate", data)
+    assert (answer.returncode, answer.stderr.splitlines()[-1]) == (1, "rtnode: there is no test patient")
 
 
 def test_who_opted_out_after_the_collection_is_not_trained_on(data: Path) -> None:
