@@ -40,7 +40,7 @@ class Regions:
     tissues: Mapping[str, Mask]
     """By tissue: voxels whose window of `window_pixels` lies inside that tissue."""
     window_pixels: int
-    """Width of the square in a slice that noise is taken from; about 12 mm, as a region placed by hand."""
+    """Width of the square in a slice that noise is taken from; 9 to 12 mm, as a region placed by hand."""
     depth: NDArray[np.float64]
     """Distance from the skin in the slice, relative to the deepest point of the slice."""
     patches: Sequence[Corner]
@@ -100,7 +100,7 @@ def measured(image_hu_zyx: NDArray[Any], truth_hu_zyx: NDArray[Any], regions: Re
 def cnr(image_hu_zyx: NDArray[Any], regions: Regions, first: str, second: str) -> float:
     """Contrast to noise of two tissues: |mean_1 - mean_2| / sqrt((var_1 + var_2) / 2), with the noise taken locally.
 
-    var is the mean over the region of the sample variance in a window of about 12 mm, as in small regions that a
+    var is the mean over the region of the sample variance in a window of 9 to 12 mm, as in small regions that a
     physicist places; differences from one muscle to the next do not count as noise. Noise that is coarser than the
     window does not count either, which flatters smoothing: `whole_cnr` has no such window.
 

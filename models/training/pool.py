@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 Fakes: TypeAlias = tuple[Tensor, Tensor]
-"""(x_fake, y_fake), each (B, 1, H, W)."""
+"""(x_fake, y_fake), each (B, S, H, W)."""
 
 
 class ImagePool:
