@@ -13,11 +13,14 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLE
 from pipelines.base import InputRejected
 from pipelines.dicom.dose import read_dose
 from pipelines.dicom.image_series import read_image_series
+from pipelines.dicom.projection_scan import announced_views, scan_fault
+from pipelines.dicom.projections import read_projections
 from pipelines.dicom.reading import UNREADABLE, quiet
 from pipelines.dicom.registration import read_registration
 from pipelines.dicom.stack import stack_fault
 from pipelines.dicom.structure_set import read_structure_set
 from tests.pipelines.made import ct_series, enhanced_ct, ramp, write
+from tests.pipelines.projections_made import projection_series
 
 SYNTAXES: dict[str, UID] = {"implicit": ImplicitVRLittleEndian, "rle": RLELossless}
 READERS = (lambda path: read_image_series([path]), read_dose, read_structure_set, read_registration)
@@ -71,3 +74,36 @@ def test_the_stack_of_broken_headers_is_judged_without_an_error(folder: Path, da
         return
     with quiet():
         stack_fault([header, header])
+
+
+@pytest.fixture(scope="module")
+def views(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A scan of six views; Implicit VR leaves the private elements without a VR."""
+    return write(projection_series(6), tmp_path_factory.mktemp("views"), ImplicitVRLittleEndian)
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_scan_with_one_broken_view_is_refused_or_read(views: list[Path], data: st.DataObject) -> None:
+    content = with_flips(views[0].read_bytes(), data, most=4)
+    end = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    path = views[0].with_name("fuzzed.dcm")
+    path.write_bytes(content[:end])
+    try:
+        read_projections([path, *views[1:]])
+    except InputRejected:
+        return
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_scan_of_broken_headers_is_judged_without_an_error(views: list[Path], data: st.DataObject) -> None:
+    headers = []
+    with quiet():
+        for path in views:
+            try:
+                headers.append(dcmread(io.BytesIO(with_flips(path.read_bytes(), data, most=2))))
+            except UNREADABLE:
+                continue
+        scan_fault(headers)
+        announced_views(headers)
