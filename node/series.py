@@ -17,7 +17,9 @@ from node.headers import READ_ERRORS, UnreadableInstance, pixel_fault, read_head
 from node.ledger.schema import LinkKind, SeriesState
 from node.ledger.series import Settlement
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
-from pipelines.dicom.stack import stack_fault
+from pipelines.dicom.projection_scan import ScanFault, announced_views, scan_fault
+from pipelines.dicom.projection_views import VIEW_ELEMENTS
+from pipelines.dicom.stack import StackFault, stack_fault
 
 STACKS = frozenset(
     {
@@ -34,7 +36,7 @@ STACKS = frozenset(
 )
 """SOP classes whose instances, or frames, make up a volume."""
 ROLES_WITHOUT_STACK = frozenset({"projections"})
-"""Roles of images that are no slices, although they use such a SOP class (DICOM-CT-PD)."""
+"""Roles of images that are views and no slices, although they use such a SOP class (DICOM-CT-PD)."""
 
 _IMAGE_KEYWORDS = (
     "SOPClassUID",
@@ -97,7 +99,7 @@ def assess(paths: Sequence[Path], rules: Sequence[RoleRule]) -> Assessment:
 def _assessment(headers: Sequence[Dataset], rules: Sequence[RoleRule]) -> Assessment:
     role = role_of(headers[0], rules)
     links = frozenset(link for header in headers for link in links_of(header))
-    announced = max(map(_announced_images, headers))
+    announced = _announced(headers, role)
     state, reason = _state(headers, role, announced)
     return Assessment(
         Settlement(state, role, reason, links),
@@ -157,7 +159,7 @@ def _sequences(dataset: Dataset) -> Iterable[Iterable[Dataset]]:
 
 
 def _header(path: Path, rules: Sequence[RoleRule]) -> Dataset:
-    tags = [Tag(keyword) for keyword in _IMAGE_KEYWORDS] + tags_of(rules)
+    tags = [Tag(keyword) for keyword in (*_IMAGE_KEYWORDS, *VIEW_ELEMENTS)] + tags_of(rules)
     header = read_image_header(path, _sorted(tags))
     return header if text_of(header, "SOPClassUID") in STACKS else read_header(path)
 
@@ -171,7 +173,7 @@ def _state(headers: Sequence[Dataset], role: str, announced: int) -> tuple[Serie
     if mixed:
         return SeriesState.REJECTED, mixed
     is_image = text_of(headers[0], "SOPClassUID") in STACKS
-    fault = stack_fault(headers) if is_image and role not in ROLES_WITHOUT_STACK else None
+    fault = _geometry_fault(headers, role) if is_image else None
     if fault and not fault.curable:
         return SeriesState.REJECTED, fault.text
     pixel_faults = [one for one in map(pixel_fault, headers) if one] if is_image else []
@@ -179,9 +181,13 @@ def _state(headers: Sequence[Dataset], role: str, announced: int) -> tuple[Serie
         return SeriesState.REJECTED, pixel_faults[0]
     if fault:
         return SeriesState.INCOMPLETE, fault.text
-    if announced > len(headers):
+    if announced > len(headers) and role not in ROLES_WITHOUT_STACK:
         return SeriesState.INCOMPLETE, f"{len(headers)} of {announced} images that the header announces are there"
     return SeriesState.SETTLED, None
+
+
+def _geometry_fault(headers: Sequence[Dataset], role: str) -> StackFault | ScanFault | None:
+    return scan_fault(headers) if role in ROLES_WITHOUT_STACK else stack_fault(headers)
 
 
 def _mixed(headers: Sequence[Dataset]) -> str | None:
@@ -195,6 +201,12 @@ def _mixed(headers: Sequence[Dataset]) -> str | None:
         if count > 1:
             return f"The series has instances of {count} {words}"
     return None
+
+
+def _announced(headers: Sequence[Dataset], role: str) -> int:
+    if role in ROLES_WITHOUT_STACK:
+        return announced_views(headers)
+    return max(map(_announced_images, headers))
 
 
 def _announced_images(header: Dataset) -> int:

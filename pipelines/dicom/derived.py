@@ -133,6 +133,14 @@ def put_own_equipment(dataset: Dataset, origin: Provenance) -> None:
     dataset.SoftwareVersions = origin.version
 
 
+def settle_laterality(instance: Dataset) -> None:
+    """Type 2C: absent for a part that is not one of a pair, else there, if only empty (PS3.3 C.7.3.1)."""
+    if text(instance, "BodyPartExamined") in UNPAIRED_BODY_PARTS:
+        instance.pop("Laterality", None)
+    else:
+        put_empty_where_absent(instance, ("Laterality",))
+
+
 def _stored(hu_zyx: NDArray[np.floating]) -> tuple[NDArray[np.int16], int]:
     """Stored values and Rescale Intercept at slope 1: rounding changes no value by more than half an HU."""
     if not np.isfinite(hu_zyx).all():
@@ -192,7 +200,7 @@ def _instance(
     instance = Dataset()
     copy_elements(header, instance, COPIED_FROM_SOURCE)
     put_empty_where_absent(instance, TYPE_2)
-    _settle_laterality(instance)
+    settle_laterality(instance)
     instance.update(common)
     instance.SOPInstanceUID = origin.uid("instance", text(header, "SOPInstanceUID"), _frame_number(header))
     instance.InstanceNumber = number
@@ -201,14 +209,6 @@ def _instance(
         instance.add_new("PixelPaddingValue", "SS", padding)
     instance.add_new("PixelData", "OW", plane.astype("<i2").tobytes())
     return instance
-
-
-def _settle_laterality(instance: Dataset) -> None:
-    """Type 2C: absent for a part that is not one of a pair, else there, if only empty (PS3.3 C.7.3.1)."""
-    if text(instance, "BodyPartExamined") in UNPAIRED_BODY_PARTS:
-        instance.pop("Laterality", None)
-    else:
-        put_empty_where_absent(instance, ("Laterality",))
 
 
 def _frame_number(header: Dataset) -> str:

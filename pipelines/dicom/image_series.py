@@ -14,6 +14,7 @@ from pipelines.base import InputRejected
 from pipelines.dicom.attributes import IMAGE_HEADER
 from pipelines.dicom.elements import number, text
 from pipelines.dicom.enhanced import frame_headers
+from pipelines.dicom.one_series import check_one_series
 from pipelines.dicom.pixels import LOSSY_METHODS, stored_values
 from pipelines.dicom.reading import read_instance, transfer_syntax
 from pipelines.dicom.stack import MODALITY_OF, PlaneError, distances_mm, fault_of, is_localizer, planes_of
@@ -88,7 +89,7 @@ def read_image_series(paths: Iterable[Path], modalities: frozenset[str] = CT) ->
     if not images:
         raise InputRejected("The series has no image")
     _check_modality(images, modalities)
-    _check_one_series(images)
+    check_one_series(images)
     scan = tuple(image for image in images if not is_localizer(image))
     if not scan:
         raise InputRejected("The series has only localizer images")
@@ -103,32 +104,6 @@ def _check_modality(images: Sequence[FileDataset], modalities: frozenset[str]) -
             raise InputRejected("A file is not a CT, MR or PET image")
         if modality not in modalities or text(image, "Modality") not in ("", modality):
             raise InputRejected(f"An image is not of the modality {' or '.join(sorted(modalities))}")
-
-
-def _check_one_series(images: Sequence[FileDataset]) -> None:
-    """A pipeline must never join what does not belong together, so absence counts as a difference too."""
-    _check_same(images, "patients", ("PatientID", "IssuerOfPatientID"), required=False)
-    _check_same(images, "patients", ("PatientName",), required=False)
-    _check_same(images, "patients", ("PatientBirthDate",), required=False)
-    _check_same(images, "studies", ("StudyInstanceUID",))
-    _check_same(images, "series", ("SeriesInstanceUID",))
-    scan = [image for image in images if not is_localizer(image)]
-    _check_same(scan, "Frames of Reference", ("FrameOfReferenceUID",))
-    if len({text(image, "SOPInstanceUID") for image in images}) < len(images):
-        raise InputRejected("Two files have the same SOP Instance UID")
-
-
-def _check_same(
-    images: Sequence[FileDataset], what: str, keywords: tuple[str, ...], required: bool = True
-) -> None:  # fmt: skip
-    found = {tuple(text(image, keyword) for keyword in keywords) for image in images}
-    if len(found) > 1:
-        raise InputRejected(f"The series has images of {len(found)} {what}")
-    if required and not all(all(values) for values in found):
-        raise InputRejected(f"An image does not say to which {_SINGULAR[what]} it belongs")
-
-
-_SINGULAR = {"studies": "study", "series": "series", "Frames of Reference": "Frame of Reference"}
 
 
 def _check_geometry(images: Sequence[FileDataset]) -> None:

@@ -20,6 +20,7 @@ from pipelines.base import Labelling
 from pipelines.copy_series import CopySeries
 from tests.pipelines.conftest import inputs
 from tests.pipelines.made import ct_series, write
+from tests.pipelines.projections_made import as_unknown, projection_series
 
 REPOSITORY = Path(__file__).parents[2]
 DATA = Path(os.environ.get("RTNODE_DATA", REPOSITORY / ".." / "shared" / "data"))
@@ -134,6 +135,8 @@ OBJECTS = [
 IMAGES_OF_THE_DAY = [
     ("DICOM-CT-PD: rows", "projections", ct(_7029_1010="64")),
     ("DICOM-CT-PD: angle", "projections", ct(_7031_1001="0.5", ImageType="")),
+    ("DICOM-CT-PD: a whole view", "projections", projection_series(1)[0]),
+    ("DICOM-CT-PD: a view of a sender that knows no VR", "projections", as_unknown(projection_series(1))[0]),
     ("DICOM-CT-PD: focal spot", "projections", ct("SIEMENS", _7033_100E="FFSNONE")),
     ("scout", "localizer", ct(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
     ("scout by its name", "localizer", ct(description="Topogram 0.6")),

@@ -15,12 +15,14 @@ from node.roles import RoleRule
 from node.series import Assessment, assess, is_final
 from tests.dicom_files import ct_series, encoded, registration, rt_dose, rt_plan, structure_set, with_elements, write
 from tests.peers import ROLES, RunningNode, associated, config_folder, running_node, send_files, stored, storescu
-from tests.pipelines.made import enhanced_ct, ramp
+from tests.pipelines.made import changed, enhanced_ct, ramp
+from tests.pipelines.projections_made import ANGLE, Elements, helical, projection_series, with_private
 
 # pydicom warns of what is broken here on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-RULES = [RoleRule.model_validate(one) for one in ROLES]
+PROJECTIONS: dict[str, Any] = {"role": "projections", "any": {"70311001": {"absent": False}}}
+RULES = [RoleRule.model_validate(one) for one in (PROJECTIONS, *ROLES)]
 Series = list[Dataset]
 
 
@@ -81,6 +83,52 @@ def test_an_enhanced_image_is_a_whole_stack(tmp_path: Path) -> None:
     assert (assessment.settlement.state, assessment.is_lone_slice) == (WHOLE, False)
 
 
+def views(count: int = 12, of: int = 12, **changes: Any) -> Callable[[], Series]:
+    """The first views of an axial scan."""
+    return lambda: projection_series(of, **changes)[:count]
+
+
+def one_view_with(elements: Elements, **changes: Any) -> Callable[[], Series]:
+    def make() -> Series:
+        series = projection_series(12)
+        with_private(changed(series[5], **changes), elements)
+        return series
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "state", "reason"),
+    [
+        (views(), WHOLE, None),
+        (lambda: projection_series(12)[::-1], WHOLE, None),
+        (lambda: projection_series(12)[:5] + projection_series(12)[6:], INCOMPLETE, "1 of 12 views is missing"),
+        (views(9), INCOMPLETE, "3 of 12 views are missing"),
+        (views(1), INCOMPLETE, "The series has only one view"),
+        (views(9, ImagesInAcquisition=9), WHOLE, None),
+        (views(8, ImagesInAcquisition=9), INCOMPLETE, "1 of 9 views is missing"),
+        (views(ImagesInAcquisition=14), INCOMPLETE, "2 of 14 views are missing"),
+        (lambda: projection_series(120)[::10], WHOLE, None),
+        (lambda: helical(30, 10, feed_mm=7.0), WHOLE, None),
+        (lambda: helical(30, 10, feed_mm=7.0)[:13] + helical(30, 10, feed_mm=7.0)[15:], INCOMPLETE, "2 of 30 views"),
+        (one_view_with({ANGLE: ("FL", 0.0)}), REJECTED, "1 of 12 views were taken from the place of another view"),
+        (one_view_with({ANGLE: ("FL", 1.2)}), REJECTED, "The angles of the views do not run in one direction"),
+        (one_view_with({ANGLE: ("FL", None)}), REJECTED, "A view has no usable Detector Focal Center Angular Position"),
+        (one_view_with({0x70291011: ("US", 4)}, Rows=4), REJECTED, "The series has views of 2 detector sizes"),
+        (one_view_with({}, FrameOfReferenceUID="1.2.3"), REJECTED, "The series has views of 2 Frames of Reference"),
+        (one_view_with({}, PatientID="OTHER"), REJECTED, "The series has instances of 2 patients"),
+        (one_view_with({}, PixelData=None), REJECTED, "An image has no pixel data"),
+    ],
+)  # fmt: skip
+def test_projections_are_judged_as_views_and_not_as_slices(
+    tmp_path: Path, make: Callable[[], Series], state: SeriesState, reason: str | None
+) -> None:
+    settlement = assessed(make(), tmp_path).settlement
+    assert settlement.role == "projections"
+    assert settlement.state is state
+    assert settlement.reason == reason or str(settlement.reason).startswith(str(reason))
+
+
 AT_ONCE, PIECEWISE, QUIET, WAITING = True, False, True, False
 
 
@@ -99,6 +147,16 @@ AT_ONCE, PIECEWISE, QUIET, WAITING = True, False, True, False
         (lambda: ct_series(5)[:1] + ct_series(5)[2:3], AT_ONCE, WAITING, True),
         (lambda: [structure_set(ct_series(2))], AT_ONCE, WAITING, True),
         (lambda: [structure_set(ct_series(2))], PIECEWISE, WAITING, False),
+        (views(), PIECEWISE, WAITING, True),
+        (views(9), AT_ONCE, WAITING, False),
+        (views(9), PIECEWISE, QUIET, True),
+        (views(9, ImagesInAcquisition=9), PIECEWISE, WAITING, True),
+        (views(ImagesInAcquisition=14), AT_ONCE, WAITING, False),
+        (views(1), AT_ONCE, WAITING, False),
+        (lambda: projection_series(120)[::10], AT_ONCE, WAITING, True),
+        (lambda: projection_series(120)[::10], PIECEWISE, WAITING, False),
+        (lambda: helical(30, 10, feed_mm=7.0), AT_ONCE, WAITING, True),
+        (lambda: helical(30, 10, feed_mm=7.0), PIECEWISE, WAITING, False),
     ],
 )
 def test_a_series_waits_as_long_as_more_may_come(
@@ -158,7 +216,10 @@ def test_sequences_nested_without_end_are_not_followed(tmp_path: Path) -> None:
     assert (settlement.state, settlement.links) == (WHOLE, frozenset({(LinkKind.INSTANCE, str(image.SOPInstanceUID))}))
 
 
-SMALL = [encoded(one) for one in (ct_series(1)[0], structure_set(ct_series(2)), rt_dose(ct_series(1)[0]))]
+SMALL = [
+    encoded(one)
+    for one in (ct_series(1)[0], structure_set(ct_series(2)), rt_dose(ct_series(1)[0]), projection_series(12)[3])
+]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
