@@ -34,7 +34,7 @@ class ScanProjector:
         self.dtype = dtype
         self._matrix = joseph_matrix(geometry.grid, *geometry.lines(), dtype) if matrix is None else matrix
         self._transposed = sparse.csr_array(self._matrix.T.tocsr())
-        self._tensors = _shared(self._matrix), _shared(self._transposed)
+        self._tensors = shared_tensor(self._matrix), shared_tensor(self._transposed)
 
     @property
     def memory_bytes(self) -> int:
@@ -113,7 +113,7 @@ def _product(matrix: sparse.csr_array, tensor: torch.Tensor, columns: Array) -> 
     return np.asarray((tensor @ torch.from_numpy(columns)).numpy())
 
 
-def _shared(matrix: sparse.csr_array) -> torch.Tensor:
+def shared_tensor(matrix: sparse.csr_array) -> torch.Tensor:
     """Torch's view of the same memory."""
     with warnings.catch_warnings():
         # Torch calls its CSR layout a beta at the first use in a process.
