@@ -80,6 +80,16 @@ def test_the_minimum_is_the_same_from_any_start() -> None:
     assert rmse_hu(found[0], found[1]) < 1.0
 
 
+def test_at_the_minimum_the_misfit_pulls_as_much_as_total_variation() -> None:
+    rays, weights = scan()
+    image = tv_reconstructed(projector(), rays, weights, WEIGHT_MM, Iterations(500))
+    # d/ds of the objective at s x is 0 for s = 1, and total variation grows with s.
+    again = projector().forward(image)
+    pull = float(np.vdot(again.astype(float), weights * (rays - again)))
+    length = float(tv_objective(projector(), image, again, weights, WEIGHT_MM)[0])
+    assert pull == pytest.approx(length, rel=0.01)
+
+
 def test_a_disturbance_of_the_minimum_is_worse() -> None:
     rays, weights = scan()
     image = tv_reconstructed(projector(), rays, weights, WEIGHT_MM, Iterations(400))
