@@ -5,6 +5,7 @@ index grows towards posterior (y), column index towards left (x), both measured 
 angle t runs over half a turn; the ray of detector u is the line x cos t + y sin t = u.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
+
+from models.scan_geometry import Floats, ImageGrid
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,21 @@ def system_matrix(geometry: ParallelGeometry) -> sparse.csr_array:
     ----------
     Joseph, IEEE Trans Med Imaging 1982, doi 10.1109/TMI.1982.4307572
     """
-    views = [_view_matrix(geometry, float(angle)) for angle in geometry.angles_rad()]
+    shape = (geometry.views, geometry.detectors)
+    normals_rad = np.broadcast_to(geometry.angles_rad()[:, None], shape)
+    distances_mm = np.broadcast_to(geometry.detector_positions_mm(), shape)
+    return joseph_matrix(ImageGrid(geometry.pixels, geometry.pixels, geometry.pixel_mm), normals_rad, distances_mm)
+
+
+def joseph_matrix(
+    grid: ImageGrid, normals_rad: Floats, distances_mm: Floats, dtype: type[np.floating[Any]] = np.float32
+) -> sparse.csr_array:
+    """Line integrals of an image by Joseph's method, as `system_matrix`, along any lines x cos p + y sin p = s.
+
+    Normal angles p (radian) and distances s (mm) are (view, detector); rays and pixels in the order of the arrays. A
+    ray runs through the whole image: sources lie outside.
+    """
+    views = [_view_matrix(grid, *line, dtype) for line in zip(normals_rad, distances_mm, strict=True)]
     return sparse.csr_array(sparse.vstack(views, format="csr"))
 
 
@@ -90,52 +107,75 @@ def filtered_backprojection(
     """
     length = fft.next_fast_len(2 * geometry.detectors, real=True)
     spectrum = fft.rfft(np.asarray(sinograms, np.float32), length, axis=-1)
-    filtered = fft.irfft(spectrum * _ramp(geometry, length, hann), length, axis=-1)[..., : geometry.detectors]
+    filtered = fft.irfft(spectrum * ramp_response(length, geometry.detector_mm, hann), length, axis=-1)[
+        ..., : geometry.detectors
+    ]
     # The matrix carries lengths in mm; a ray's footprint on the image is detector_mm wide and pixel_mm^2 each.
     scale = np.pi / geometry.views * geometry.detector_mm / geometry.pixel_mm**2
     return backprojected(filtered * np.float32(scale), geometry)
 
 
-def _ramp(geometry: ParallelGeometry, length: int, hann: bool) -> NDArray[np.float32]:
-    """Spectrum of the band-limited ramp, sampled in space so that its mean is right; per mm."""
+def ramp_response(length: int, pitch: float, hann: bool, stretch: Floats | None = None) -> NDArray[np.float32]:
+    """Spectrum of the band-limited ramp, sampled in space so that its mean is right; per unit of the pitch.
+
+    `stretch` (length,) multiplies the kernel, which begins at distance 0 and ends with the shortest negative one.
+    """
     index = np.arange(length)
     distance = np.minimum(index, length - index)
     odd = distance % 2 == 1
     kernel = np.zeros(length)
     kernel[odd] = -1.0 / (np.pi * distance[odd]) ** 2
     kernel[0] = 0.25
-    response = fft.rfft(kernel).real / geometry.detector_mm
+    if stretch is not None:
+        kernel *= stretch
+    response = fft.rfft(kernel).real / pitch
     if hann:
         response *= 0.5 + 0.5 * np.cos(np.pi * np.linspace(0.0, 1.0, len(response)))
     return response.astype(np.float32)
 
 
-def _view_matrix(geometry: ParallelGeometry, angle_rad: float) -> sparse.csr_array:
-    """Rows of the system matrix that belong to one view: (detectors, pixels * pixels)."""
-    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
-    steps_rows = abs(cosine) >= abs(sine)
-    along, across = (sine, cosine) if steps_rows else (cosine, sine)
-    n = geometry.pixels
-    line_mm = (np.arange(n) - (n - 1) / 2.0) * geometry.pixel_mm
-    crossing = (geometry.detector_positions_mm()[:, None] - line_mm * along) / across  # (detector, line), mm
-    position = crossing / geometry.pixel_mm + (n - 1) / 2.0
-    low = np.floor(position).astype(np.int64)
-    fraction = position - low
-    length_mm = geometry.pixel_mm / abs(across)
-    parts = [
-        _entries(geometry, steps_rows, low + step, weight * length_mm)
-        for step, weight in ((0, 1.0 - fraction), (1, fraction))
-    ]
+def _view_matrix(
+    grid: ImageGrid, normals_rad: Floats, distances_mm: Floats, dtype: type[np.floating[Any]]
+) -> sparse.csr_array:
+    """Rows of the system matrix that belong to one view: (detectors, pixels)."""
+    cosine, sine = np.cos(normals_rad), np.sin(normals_rad)
+    steps_rows = np.abs(cosine) >= np.abs(sine)
+    parts = []
+    for chosen, by_rows in ((np.flatnonzero(steps_rows), True), (np.flatnonzero(~steps_rows), False)):
+        along, across = (sine, cosine) if by_rows else (cosine, sine)
+        crossing = _Crossing(grid, by_rows, distances_mm[chosen], along[chosen], across[chosen])
+        parts += [(chosen[ray], pixel, value.astype(dtype)) for ray, pixel, value in crossing.entries()]
     ray, pixel, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return sparse.csr_array(sparse.coo_array((value, (ray, pixel)), shape=(geometry.detectors, n * n)))
+    shape = (len(normals_rad), grid.rows * grid.columns)
+    entries = (value, (ray.astype(np.int32), pixel.astype(np.int32)))
+    return sparse.csr_array(sparse.coo_array(entries, shape=shape))
 
 
-def _entries(
-    geometry: ParallelGeometry, steps_rows: bool, index: NDArray[np.int64], value: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-    """Ray, pixel and length (mm) of the matrix entries that fall on the image; `index` is (detector, line)."""
-    n = geometry.pixels
-    ray, line = np.nonzero((index >= 0) & (index < n) & (value > 0.0))
-    other = index[ray, line]
-    pixel = line * n + other if steps_rows else other * n + line
-    return ray.astype(np.int32), pixel.astype(np.int32), value[ray, line].astype(np.float32)
+@dataclass(frozen=True)
+class _Crossing:
+    """Rays that step the same way: from row to row, or from column to column."""
+
+    grid: ImageGrid
+    by_rows: bool
+    distance_mm: Floats
+    along: Floats
+    """Component of the ray's normal along the steps."""
+    across: Floats
+    """Component of the ray's normal along the row, or column, in which a step interpolates."""
+
+    def entries(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Floats]]:
+        """Ray, pixel and length (mm) of the matrix entries that fall on the image."""
+        axes_mm = (self.grid.row_positions_mm(), self.grid.column_positions_mm())
+        line_mm, cells_mm = axes_mm if self.by_rows else axes_mm[::-1]
+        middle_mm = self.grid.centre_mm[1 if self.by_rows else 0]
+        crossing_mm = (self.distance_mm[:, None] - line_mm * self.along[:, None]) / self.across[:, None]
+        position = (crossing_mm - middle_mm) / self.grid.pixel_mm + (len(cells_mm) - 1) / 2.0  # (ray, line)
+        low = np.floor(position).astype(np.int64)
+        fraction = position - low
+        length_mm = (self.grid.pixel_mm / np.abs(self.across))[:, None]
+        for step, weight in ((0, 1.0 - fraction), (1, fraction)):
+            cell = low + step
+            ray, line = np.nonzero((cell >= 0) & (cell < len(cells_mm)) & (weight > 0.0))
+            other = cell[ray, line]
+            pixel = line * self.grid.columns + other if self.by_rows else other * self.grid.columns + line
+            yield ray, pixel, (weight * length_mm)[ray, line]
