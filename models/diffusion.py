@@ -112,19 +112,19 @@ def p_sample(x_t: Tensor, eps: Tensor, time: int, fresh: Tensor, schedule: Noise
 
 
 def ddim_step(
-    x_t: Tensor,
+    x_0: Tensor,
     eps: Tensor,
     times: tuple[int, int],
     schedule: NoiseSchedule,
     eta: float = 0.0,
     fresh: Tensor | None = None,
 ) -> Tensor:
-    """One step from t to any earlier time s, `times` = (t, s):
+    """One step from t to any earlier time s, `times` = (t, s), by way of the clean image x_0 that is predicted at t:
 
     x_s = sqrt(abar(s)) x_0 + sqrt(1 - abar(s) - sigma^2) eps + sigma fresh
 
-    with x_0 as predicted and sigma^2 = eta^2 (1 - abar(s)) / (1 - abar(t)) (1 - abar(t) / abar(s)). With eta = 0 the
-    chain is deterministic; with eta = 1 and s = t - 1 this is `p_sample`, so with eta = 1 it is DDPM on fewer times.
+    with sigma^2 = eta^2 (1 - abar(s)) / (1 - abar(t)) (1 - abar(t) / abar(s)). With eta = 0 the chain is deterministic;
+    with eta = 1 and s = t - 1 this is `p_sample`, so with eta = 1 it is DDPM on fewer times.
 
     References
     ----------
@@ -134,7 +134,7 @@ def ddim_step(
     kept = float(schedule.alpha_bar[time] / schedule.alpha_bar[earlier])
     sigma = eta * schedule.noise(earlier) / schedule.noise(time) * math.sqrt(1.0 - kept)
     direction = math.sqrt(max(1.0 - float(schedule.alpha_bar[earlier]) - sigma**2, 0.0))
-    x_s = schedule.signal(earlier) * predicted_x_0(x_t, eps, time, schedule) + direction * eps
+    x_s = schedule.signal(earlier) * x_0 + direction * eps
     return x_s if fresh is None else x_s + sigma * fresh
 
 
