@@ -122,7 +122,7 @@ class LatentSettings:
     """Time at which the latent lies; deeper than T, the chain leaves out times. None: T itself, as in the paper."""
     iterations: int = 50
     """Most of them; an iteration takes one subset of the views."""
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     """Of Adam, in the range of the latent, where the window is 2 wide."""
     subsets: int = 1
     stop: StopRules = field(default_factory=StopRules)
