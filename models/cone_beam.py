@@ -5,7 +5,7 @@ call. Volumes are [slice, row, column]; with head first supine the slice index g
 towards posterior, the column index towards the patient's left. Projections are [view, row, column]: rows run along the
 slices, columns across them.
 
-The source circles the patient around an axis through the isocentre, along the slices: at 0 degrees it is in front of
+The source circles the patient around an axis through the isocenter, along the slices: at 0 degrees it is in front of
 the patient (anterior), at 90 degrees on the patient's left, as IEC 61217 counts for a patient head first supine.
 """
 
@@ -46,9 +46,9 @@ class ConeBeamGeometry:
     """Gantry angle of the first view; the others follow in equal steps of arc_deg / views."""
     offset_mm: float = 0.0
     """How far the middle of the panel lies beside the central ray (half fan); 0 is the full fan."""
-    source_isocentre_mm: float = 1000.0
+    source_isocenter_mm: float = 1000.0
     source_detector_mm: float = 1500.0
-    isocentre_zyx_mm: Triple = (0.0, 0.0, 0.0)
+    isocenter_zyx_mm: Triple = (0.0, 0.0, 0.0)
     """From the centre of the volume, along its axes."""
 
     def angles_deg(self) -> NDArray[np.float64]:
@@ -62,7 +62,7 @@ class ConeBeamGeometry:
     def axis_distances_mm(self) -> NDArray[np.float64]:
         """How near to the axis of rotation the rays of every column pass, in the central plane."""
         fan_rad = np.arctan2(np.abs(self.column_positions_mm()), self.source_detector_mm)
-        return np.asarray(self.source_isocentre_mm * np.sin(fan_rad), np.float64)
+        return np.asarray(self.source_isocenter_mm * np.sin(fan_rad), np.float64)
 
     def is_short_scan(self) -> bool:
         """Whether the views make less than a full turn."""
@@ -74,13 +74,13 @@ class ConeBeamGeometry:
         That is the circle that the panel covers from every side, and in it what no view loses over the panel's upper or
         lower edge.
         """
-        up, back, left = _voxel_positions_mm(shape_zyx, spacing_zyx_mm, self.isocentre_zyx_mm)
+        up, back, left = _voxel_positions_mm(shape_zyx, spacing_zyx_mm, self.isocenter_zyx_mm)
         from_axis = np.hypot(back[:, None], left[None, :])
         reach = np.abs(self.column_positions_mm()).max() + self.column_mm / 2.0
-        circle_mm = self.source_isocentre_mm * np.sin(np.arctan2(reach, self.source_detector_mm))
+        circle_mm = self.source_isocenter_mm * np.sin(np.arctan2(reach, self.source_detector_mm))
         # The nearer a voxel comes to the source, the less of the panel's height covers it.
         slope = self.rows * self.row_mm / 2.0 / self.source_detector_mm
-        half_height_mm = slope * (self.source_isocentre_mm - from_axis)
+        half_height_mm = slope * (self.source_isocenter_mm - from_axis)
         return np.asarray((from_axis <= circle_mm) & (np.abs(up)[:, None, None] <= half_height_mm), np.bool_)
 
 
@@ -188,7 +188,7 @@ def _image_type() -> Any:
 def _circle(geometry: ConeBeamGeometry, angles_deg: NDArray[np.float64]) -> Any:
     circle = _rtk().ThreeDCircularProjectionGeometry.New()
     for angle_deg in angles_deg:
-        distances_mm = geometry.source_isocentre_mm, geometry.source_detector_mm
+        distances_mm = geometry.source_isocenter_mm, geometry.source_detector_mm
         circle.AddProjection(*distances_mm, float(angle_deg), geometry.offset_mm, 0.0)
     return circle
 
@@ -206,7 +206,7 @@ def _panel_image(projections: NDArray[Any], geometry: ConeBeamGeometry) -> Any:
 def _volume_image(volume_zyx: NDArray[Any], spacing_zyx_mm: Triple, geometry: ConeBeamGeometry) -> Any:
     """RTK's axes are those of IEC 61217: x to the patient's left, y (the axis of rotation) to the head, z anterior."""
     slice_mm, row_mm, column_mm = spacing_zyx_mm
-    up, back, left = _voxel_positions_mm(volume_zyx.shape, spacing_zyx_mm, geometry.isocentre_zyx_mm)
+    up, back, left = _voxel_positions_mm(volume_zyx.shape, spacing_zyx_mm, geometry.isocenter_zyx_mm)
     first_mm = (float(left[0]), float(up[0]), float(-back[-1]))
     return _image(volume_zyx.transpose(1, 0, 2)[::-1], (column_mm, slice_mm, row_mm), first_mm)
 
@@ -223,10 +223,10 @@ def _array(image: Any) -> NDArray[np.float32]:
 
 
 def _voxel_positions_mm(
-    shape_zyx: tuple[int, ...], spacing_zyx_mm: Triple, isocentre_zyx_mm: Triple
+    shape_zyx: tuple[int, ...], spacing_zyx_mm: Triple, isocenter_zyx_mm: Triple
 ) -> list[NDArray[np.float64]]:
-    """From the isocentre, one array for each axis."""
-    return [_centred(n, mm) - at for n, mm, at in zip(shape_zyx, spacing_zyx_mm, isocentre_zyx_mm, strict=True)]
+    """From the isocenter, one array for each axis."""
+    return [_centred(n, mm) - at for n, mm, at in zip(shape_zyx, spacing_zyx_mm, isocenter_zyx_mm, strict=True)]
 
 
 def _centred(count: int, step_mm: float) -> NDArray[np.float64]:

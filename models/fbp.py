@@ -110,7 +110,7 @@ def _obliquity(geometry: ScanGeometry) -> Floats:
     cosine = np.cos(geometry.fan_angles_rad())
     if geometry.fan is None or geometry.fan.is_flat:
         return np.asarray(cosine)
-    return np.asarray(cosine * geometry.fan.source_isocentre_mm)
+    return np.asarray(cosine * geometry.fan.source_isocenter_mm)
 
 
 def _filtered(sinograms: NDArray[np.float32], geometry: ScanGeometry, hann: bool) -> NDArray[np.float32]:
@@ -139,7 +139,7 @@ def _seen_from(geometry: ScanGeometry, angle_rad: float) -> tuple[Floats, NDArra
     across = (x * cosine + y * sine).ravel()
     if geometry.fan is None:
         return across / geometry.detector_mm + geometry.centre(), np.ones(1, np.float32)
-    source_mm = geometry.fan.source_isocentre_mm
+    source_mm = geometry.fan.source_isocenter_mm
     depth = source_mm + (y * cosine - x * sine).ravel()
     if geometry.fan.is_flat:
         position, weight = source_mm * across / depth, (source_mm / depth) ** 2

@@ -1,8 +1,8 @@
 """HU of the sensitometry inserts of a CatPhan 504: what a scanner, or a model behind it, makes of known plastics.
 
 The module CTP404 has seven rods on a circle of 58.7 mm around its middle (The Phantom Laboratory, manual of the CatPhan
-504; the manual gives a range of HU for each, of which the middle is taken here, and -1000 for air). Volumes are [slice, row, column], rows
-to posterior and columns to the patient's left, HU.
+504; the manual gives a range of HU for each, of which the middle is taken here, and -1000 for air). Volumes are [slice,
+row, column], rows to posterior and columns to the patient's left, HU.
 """
 
 from collections.abc import Iterator, Mapping

@@ -43,7 +43,7 @@ class ImageGrid:
 class FanBeam:
     """Source and detector of a fan beam."""
 
-    source_isocentre_mm: float
+    source_isocenter_mm: float
     source_detector_mm: float
     is_flat: bool = False
     """Elements equally spaced on a line; otherwise on an arc about the source, rays equally spaced in angle."""
@@ -73,7 +73,7 @@ class ScanGeometry:
     def __post_init__(self) -> None:
         if not self.angles_rad or self.detectors < 1 or self.detector_mm <= 0.0 or self.grid.pixel_mm <= 0.0:
             raise ValueError("a scan needs a view, a detector element and lengths above 0")
-        if self.fan is not None and self.fan.source_isocentre_mm <= self.grid.reach_mm():
+        if self.fan is not None and self.fan.source_isocenter_mm <= self.grid.reach_mm():
             raise ValueError("the source lies inside the image")
 
     @property
@@ -92,7 +92,7 @@ class ScanGeometry:
         if self.fan is None:
             return self.detector_mm
         per_radian = self.detector_mm / self.fan.source_detector_mm
-        return per_radian * self.fan.source_isocentre_mm if self.fan.is_flat else per_radian
+        return per_radian * self.fan.source_isocenter_mm if self.fan.is_flat else per_radian
 
     @property
     def image_shape(self) -> tuple[int, int]:
@@ -128,7 +128,7 @@ class ScanGeometry:
         fan_rad = self.fan_angles_rad()
         distance_mm = self.detector_positions_mm()
         if self.fan is not None:
-            distance_mm = self.fan.source_isocentre_mm * np.sin(fan_rad)
+            distance_mm = self.fan.source_isocenter_mm * np.sin(fan_rad)
         normals_rad = np.asarray(self.angles_rad)[:, None] - fan_rad
         return normals_rad, np.broadcast_to(distance_mm, normals_rad.shape)
 

@@ -57,7 +57,7 @@ COARSE_MVCT = MvctSettings(views=160, detector_mm=None)
 """Sampling that follows the pixels; for training and demonstrations on coarse images."""
 
 
-SOURCE_ISOCENTRE_MM = 1000.0
+SOURCE_ISOCENTER_MM = 1000.0
 HALF_FAN_OVERLAP_MM = 50.0
 """How far a displaced panel reaches beyond the central ray."""
 
@@ -93,7 +93,7 @@ class CbctSettings:
     """Length of the field of view on the axis of rotation; the cone makes it shorter towards the rim."""
     source_detector_mm: float = 1500.0
     pixels_per_voxel: float = 0.6
-    """Detector pixels at the isocentre, in voxels; 0.5 to 1."""
+    """Detector pixels at the isocenter, in voxels; 0.5 to 1."""
     tube: Tube | None = field(default_factory=lambda: Tube(peak_kv=100.0))
     """None: photons of one energy, so that nothing hardens."""
     bow_tie_mm: float | None = 220.0
@@ -177,7 +177,7 @@ def simulated_cbct(
     settings: CbctSettings,
     rng: np.random.Generator,
 ) -> SimulatedCbct:
-    """Cone-beam CT of the same patient on the same grid, with the isocentre in the middle of the volume.
+    """Cone-beam CT of the same patient on the same grid, with the isocenter in the middle of the volume.
 
     Attenuation, scatter and noise are those of `models.xray_beam` and `models.flat_panel`; of the scatter S the scanner
     takes (1 - scatter_left) S away again, and keeps its noise. The line integrals are corrected for the hardening in
@@ -199,10 +199,10 @@ def simulated_cbct(
 
 def cbct_geometry(spacing_zyx_mm: tuple[float, float, float], settings: CbctSettings) -> ConeBeamGeometry:
     """Panel and gantry of the settings; the detector pixels follow the voxels unless the settings say otherwise."""
-    to_panel = settings.source_detector_mm / SOURCE_ISOCENTRE_MM
+    to_panel = settings.source_detector_mm / SOURCE_ISOCENTER_MM
     slice_mm, pixel_mm = spacing_zyx_mm[0], min(spacing_zyx_mm[1:])
     row_mm, column_mm = (settings.pixels_per_voxel * to_panel * mm for mm in (slice_mm, pixel_mm))
-    outer_mm = settings.source_detector_mm * np.tan(np.arcsin(settings.lateral_field_mm / 2.0 / SOURCE_ISOCENTRE_MM))
+    outer_mm = settings.source_detector_mm * np.tan(np.arcsin(settings.lateral_field_mm / 2.0 / SOURCE_ISOCENTER_MM))
     inner_mm = HALF_FAN_OVERLAP_MM if settings.is_half_fan else outer_mm
     return ConeBeamGeometry(
         rows=int(np.ceil(settings.axial_field_mm * to_panel / row_mm)),
@@ -212,7 +212,7 @@ def cbct_geometry(spacing_zyx_mm: tuple[float, float, float], settings: CbctSett
         views=settings.views,
         arc_deg=settings.arc_deg,
         offset_mm=float(outer_mm - inner_mm) / 2.0,
-        source_isocentre_mm=SOURCE_ISOCENTRE_MM,
+        source_isocenter_mm=SOURCE_ISOCENTER_MM,
         source_detector_mm=settings.source_detector_mm,
     )
 
@@ -313,7 +313,7 @@ def _paths_mm(
 ) -> tuple[Projections, Projections]:
     """Millimetres of water and of cortical bone on every ray."""
     shifted = motion.shifted_views(geometry.views) if motion else np.zeros(geometry.views, np.bool_)
-    moved = replace(geometry, isocentre_zyx_mm=_less(geometry.isocentre_zyx_mm, motion)) if motion else geometry
+    moved = replace(geometry, isocenter_zyx_mm=_less(geometry.isocenter_zyx_mm, motion)) if motion else geometry
     # The beam is wider than the field of view: past the end of the scan it would meet air.
     margin = int(np.ceil(geometry.rows * geometry.row_mm / spacing_zyx_mm[0]))
     water, bone = (
@@ -326,9 +326,9 @@ def _paths_mm(
     return paths[0], paths[1]
 
 
-def _less(isocentre_zyx_mm: tuple[float, float, float], motion: Motion) -> tuple[float, float, float]:
-    """The isocentre as a patient sees it who moves."""
-    up, back, left = (at - by for at, by in zip(isocentre_zyx_mm, motion.shift_zyx_mm, strict=True))
+def _less(isocenter_zyx_mm: tuple[float, float, float], motion: Motion) -> tuple[float, float, float]:
+    """The isocenter as a patient sees it who moves."""
+    up, back, left = (at - by for at, by in zip(isocenter_zyx_mm, motion.shift_zyx_mm, strict=True))
     return up, back, left
 
 
@@ -361,10 +361,10 @@ def _water_density(
         ((part.start + part.stop) / 2.0 - n / 2.0) * mm
         for part, n, mm in zip(box, seen.shape, spacing_zyx_mm, strict=True)
     ]
-    up, back, left = (at - by for at, by in zip(geometry.isocentre_zyx_mm, middle, strict=True))
+    up, back, left = (at - by for at, by in zip(geometry.isocenter_zyx_mm, middle, strict=True))
     density[box] = reconstructed(
         water_mm,
-        replace(geometry, isocentre_zyx_mm=(up, back, left)),
+        replace(geometry, isocenter_zyx_mm=(up, back, left)),
         density[box].shape,
         spacing_zyx_mm,
         hann_cut=settings.hann_cut,

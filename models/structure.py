@@ -36,12 +36,12 @@ def deformation(
 ) -> Deformation:
     """Displacement that registers the output to the input, inside the body.
 
-    Demons with fast symmetric forces in three resolutions, on a grid shrunk by whole factors to at most 2 mm; the field is smoothed by 2
-    pixels after each step. Both images are clipped to -500 to 200 HU, as a change of bone would outweigh all else, and
-    smoothed by one pixel against noise. Demons compare intensities, so the histogram of the output is first matched to
-    that of the input: a change of contrast that keeps the order of the tissues is then hardly motion. Noise and a
-    change of sharpness still give some displacement; register two noise realisations of one image, or an image whose
-    anatomy is known to be the same, to learn how much.
+    Demons with fast symmetric forces in three resolutions, on a grid shrunk by whole factors to at most 2 mm; the field
+    is smoothed by 2 pixels after each step. Both images are clipped to -500 to 200 HU, as a change of bone would
+    outweigh all else, and smoothed by one pixel against noise. Demons compare intensities, so the histogram of the
+    output is first matched to that of the input: a change of contrast that keeps the order of tissues is then hardly
+    motion. Noise and a change of sharpness still give some displacement; register two noise realisations of one image,
+    or an image whose anatomy is known to be the same, to learn how much.
 
     Raises
     ------

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from models.scan_geometry import FanBeam, ImageGrid, ScanGeometry, full_turn, half_turn
 
 WATER_PER_MM = 0.02
-FAN_ARC = FanBeam(source_isocentre_mm=600.0, source_detector_mm=1000.0)
-FAN_FLAT = FanBeam(source_isocentre_mm=600.0, source_detector_mm=1000.0, is_flat=True)
+FAN_ARC = FanBeam(source_isocenter_mm=600.0, source_detector_mm=1000.0)
+FAN_FLAT = FanBeam(source_isocenter_mm=600.0, source_detector_mm=1000.0, is_flat=True)
 CENTRE_MM = (14.0, -22.0)
 """(y, x) of the cylinder."""
 RADIUS_MM = 60.0
@@ -30,8 +30,8 @@ def fan_scan(
     pixel_mm: float = 2.0,
     central_element: float | None = None,
 ) -> ScanGeometry:
-    """Fan that covers the whole image; elements are a pixel apart at the isocentre."""
-    detector_mm = pixel_mm * fan.source_detector_mm / fan.source_isocentre_mm
+    """Fan that covers the whole image; elements are a pixel apart at the isocenter."""
+    detector_mm = pixel_mm * fan.source_detector_mm / fan.source_isocenter_mm
     detectors = int(1.7 * pixels)
     grid = ImageGrid(pixels, pixels, pixel_mm)
     return ScanGeometry(grid, angles_rad, detectors, detector_mm, central_element, fan)
@@ -46,7 +46,7 @@ def distance_mm(geometry: ScanGeometry) -> NDArray[np.float64]:
 def source_mm(geometry: ScanGeometry, angle_rad: float) -> NDArray[np.float64]:
     """(y, x) of the source, from the definition of a view."""
     assert geometry.fan is not None
-    return geometry.fan.source_isocentre_mm * np.array([-np.cos(angle_rad), np.sin(angle_rad)])
+    return geometry.fan.source_isocenter_mm * np.array([-np.cos(angle_rad), np.sin(angle_rad)])
 
 
 def chords_mm(geometry: ScanGeometry) -> NDArray[np.float64]:

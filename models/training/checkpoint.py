@@ -2,12 +2,36 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a training writes while it runs, and what it runs on."""
+
+    checkpoint: Path
+    log: Path
+    data_sha256: str
+    """Digest of the training images: with others, a training begins anew."""
+
+    def write(self, tensors: Mapping[str, Tensor], settings_sha256: str, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint of these settings and images."""
+        identity = {"settings_sha256": settings_sha256, "data_sha256": self.data_sha256}
+        write_checkpoint(self.checkpoint, tensors, {**state, **identity})
+
+    def read(self, settings_sha256: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The last checkpoint; None where there is none of these settings and images."""
+        found = read_checkpoint(self.checkpoint)
+        if found is None:
+            return None
+        is_ours = (found[1].get("settings_sha256"), found[1].get("data_sha256")) == (settings_sha256, self.data_sha256)
+        return found if is_ours else None
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

@@ -8,10 +8,11 @@ shallow chain asks for no others.
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,22 +24,17 @@ from models.diffusion import Architecture, DenoisingNetwork, NoiseSchedule, q_sa
 from models.inference import nobody
 from models.intensity import Hu, body_mask, normalised
 from models.training.card import training_domain
-from models.training.checkpoint import (
-    module_tensors,
-    optimiser_tensors,
-    read_checkpoint,
-    restore_optimiser,
-    with_prefix,
-    write_checkpoint,
-)
+from models.training.checkpoint import RunFiles, module_tensors, optimiser_tensors, restore_optimiser, with_prefix
 from models.training.curve import draw_learning_curve
 from models.training.diffusion_card import finished_prior
 from models.training.gradients import GradientLimit
+from models.training.kept_pairs import data_sha256
 from models.training.log import TrainingLog
+from models.training.progress import Progress
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 
-Progress: TypeAlias = Callable[[float, str], None]
+log = logging.getLogger(__name__)
 
 _RAMP_UPDATES = 200
 """Over so many updates, of a short training over a tenth, the learning rate rises from 0."""
@@ -103,7 +99,8 @@ def train(
     crops = SliceCrops(training_images(training), settings)
     output.mkdir(parents=True, exist_ok=True)
     validation = validation_batches(of_split(planning, "validation"), settings)
-    run = DiffusionRun(settings, crops, output / f"{name}.checkpoint.json", output / f"{name}.csv", validation)
+    files = RunFiles(output / f"{name}.checkpoint.json", output / f"{name}.csv", data_sha256(training))
+    run = DiffusionRun(settings, crops, files, validation)
     run.to_the_end(lambda done, what: progress(_TRAINING_SHARE * done, what))
     draw_learning_curve(output / f"{name}.csv", output / f"{name}.png")
     domain = training_domain("planning CT", crops.images, [volume.spacing_zyx_mm for volume in training])
@@ -175,12 +172,11 @@ class DiffusionRun:
         self,
         settings: DiffusionSettings,
         crops: SliceCrops,
-        checkpoint: Path,
-        log: Path,
+        files: RunFiles,
         validation: Sequence[Tensor] = (),
     ) -> None:
         torch.manual_seed(settings.seed)
-        self._settings, self._crops, self._checkpoint, self._validation = settings, crops, checkpoint, validation
+        self._settings, self._crops, self._files, self._validation = settings, crops, files, validation
         self._device = torch.device(settings.device)
         self._schedule = NoiseSchedule(settings.architecture.steps)
         self._network: DenoisingNetwork = DenoisingNetwork(settings.architecture).to(
@@ -191,7 +187,7 @@ class DiffusionRun:
         self._adam = torch.optim.Adam(self._network.parameters(), lr=settings.learning_rate)
         self._limit = GradientLimit()
         self._rng = np.random.default_rng(settings.seed)
-        self._log = TrainingLog(log, _LOGGED)
+        self._log = TrainingLog(files.log, _LOGGED)
         self._update = 0
         self._restore()
 
@@ -215,8 +211,10 @@ class DiffusionRun:
         self._adam.param_groups[0]["lr"] = self._learning_rate()
         self._adam.zero_grad(set_to_none=True)
         squares.mean().backward()  # type: ignore[no-untyped-call]
-        self._limit.apply(list(self._network.parameters()))
-        self._adam.step()
+        if self._limit.apply(list(self._network.parameters())):
+            self._adam.step()
+        else:
+            log.warning("update left out: its gradient is not finite", extra={"update": self._update})
         self._follow()
         parts = {"shallow": squares[:shallow], "all_times": squares[shallow:]}
         return {name: float(part.detach().mean()) for name, part in parts.items() if len(part)}
@@ -269,19 +267,18 @@ class DiffusionRun:
             **optimiser_tensors("adam", self._adam),
         }
         state = {
-            "settings_sha256": self._settings.sha256(),
             "update": self._update,
             "rng": self._rng.bit_generator.state,
             "sums": self._log.sums,
             "counts": self._log.counts,
             "usual_gradient": self._limit.usual,
         }
-        write_checkpoint(self._checkpoint, tensors, state)
+        self._files.write(tensors, self._settings.sha256(), state)
 
     def _restore(self) -> None:
-        """Go on from the checkpoint; without one of these settings, begin anew with an empty log."""
-        found = read_checkpoint(self._checkpoint)
-        if found is None or found[1]["settings_sha256"] != self._settings.sha256():
+        """Go on from the checkpoint; without one of these settings and images, begin anew with an empty log."""
+        found = self._files.read(self._settings.sha256())
+        if found is None:
             self._log.begin_anew()
             return
         tensors, state = found

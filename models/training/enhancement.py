@@ -15,12 +15,13 @@ from models.inference import nobody
 from models.insert_phantom import insert_places
 from models.intensity import body_mask
 from models.training.card import SIMULATED, Origin, finished_weights, training_domain
+from models.training.checkpoint import RunFiles
 from models.training.checks import check_training_data
 from models.training.curve import draw_learning_curve
 from models.training.kept_pairs import data_sha256, kept_pairs, read_pair
 from models.training.pairs import MODALITY_NAMES, scanner_noise
 from models.training.progress import CountedProgress, Progress, part
-from models.training.run import RunFiles, TrainingRun
+from models.training.run import TrainingRun
 from models.training.settings import TrainingSettings
 from models.training.slices import TrainingImage, TrainingSlices, limited, planning_images, sparse_images
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split

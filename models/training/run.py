@@ -1,12 +1,9 @@
 """One training of the enhancement, update by update: networks, optimisers, random numbers, and their checkpoint."""
 
 import copy
-import csv
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -26,15 +23,9 @@ from models.cyclegan import (
     generator_losses,
     with_noise,
 )
-from models.training.checkpoint import (
-    module_tensors,
-    optimiser_tensors,
-    read_checkpoint,
-    restore_optimiser,
-    with_prefix,
-    write_checkpoint,
-)
+from models.training.checkpoint import RunFiles, module_tensors, optimiser_tensors, restore_optimiser, with_prefix
 from models.training.gradients import GradientLimit
+from models.training.log import TrainingLog
 from models.training.pool import ImagePool
 from models.training.progress import Progress
 from models.training.settings import TrainingSettings
@@ -47,16 +38,6 @@ _RAMP_UPDATES = 200
 """Over so many updates, of a short training over a tenth, the learning rate rises from 0: Adam's first steps are as
 large as the rate, however small the gradient."""
 _LOGGED = ("warm_up", *(term.name for term in fields(LossWeights)), "discriminators")
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """What a training writes while it runs, and what it runs on."""
-
-    checkpoint: Path
-    log: Path
-    data_sha256: str
-    """Digest of the training images: with others, a training begins anew."""
 
 
 class TrainingRun:
@@ -89,7 +70,7 @@ class TrainingRun:
         self._perceptual: Encoder | None = None
         """Encoder as the warm-up left it; only where its loss has a weight."""
         self._update = 0
-        self._sums: dict[str, float] = {}
+        self._log = TrainingLog(files.log, _LOGGED)
         self._restore()
 
     def to_the_end(self, progress: Progress) -> None:
@@ -97,7 +78,9 @@ class TrainingRun:
         while self._update < self._settings.updates:
             losses = self._one_update()
             self._update += 1
-            self._log_row(losses)
+            self._log.add({term: float(loss.detach()) for term, loss in losses.items()})
+            if self._update % self._settings.log_every == 0:
+                self._log.write_row(self._update)
             if self._update % self._settings.checkpoint_every == 0 or self._update == self._settings.updates:
                 self._save()
             progress(self._update / self._settings.updates, "training")
@@ -182,22 +165,6 @@ class TrainingRun:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bf16)
 
-    def _log_row(self, losses: Mapping[str, Tensor]) -> None:
-        """Add to the running means; a row of the CSV log every `log_every` updates."""
-        for term, loss in losses.items():
-            self._sums[term] = self._sums.get(term, 0.0) + float(loss.detach())
-        if self._update % self._settings.log_every:
-            return
-        means = {term: f"{total / self._settings.log_every:.5f}" for term, total in self._sums.items()}
-        row = {"update": self._update, **{term: means.get(term, "") for term in _LOGGED}}
-        self._sums = {}
-        is_new = not self._files.log.exists()
-        with self._files.log.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-
     def _save(self) -> None:
         tensors = {
             **module_tensors("model", self._model),
@@ -207,24 +174,20 @@ class TrainingRun:
             **self._pool.tensors("pool"),
             **({} if self._perceptual is None else module_tensors("perceptual", self._perceptual)),
         }
-        write_checkpoint(self._files.checkpoint, tensors, self._state())
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "settings_sha256": self._settings.sha256(),
-            "data_sha256": self._files.data_sha256,
+        state = {
             "update": self._update,
             "rng": self._rng.bit_generator.state,
-            "sums": self._sums,
+            "sums": self._log.sums,
+            "counts": self._log.counts,
             "usual_gradients": [limit.usual for limit in self._limits.values()],
         }
+        self._files.write(tensors, self._settings.sha256(), state)
 
     def _restore(self) -> None:
         """Go on from the checkpoint; without one of these settings and images, begin anew with an empty log."""
-        found = read_checkpoint(self._files.checkpoint)
-        wanted = {"settings_sha256": self._settings.sha256(), "data_sha256": self._files.data_sha256}
-        if found is None or any(found[1].get(name) != digest for name, digest in wanted.items()):
-            self._files.log.unlink(missing_ok=True)
+        found = self._files.read(self._settings.sha256())
+        if found is None:
+            self._log.begin_anew()
             return
         tensors, state = found
         self._model.load_state_dict(with_prefix("model", tensors))
@@ -238,14 +201,5 @@ class TrainingRun:
         for limit, usual in zip(self._limits.values(), state["usual_gradients"], strict=True):
             limit.usual = usual
         self._rng.bit_generator.state = state["rng"]
-        self._update, self._sums = state["update"], state["sums"]
-        _cut_log(self._files.log, self._update)
-
-
-def _cut_log(log: Path, last_update: int) -> None:
-    """Drop the rows that were written after the checkpoint."""
-    if not log.exists():
-        return
-    header, *rows = log.read_text(encoding="utf-8").splitlines()
-    kept = [row for row in rows if int(row.split(",", 1)[0]) <= last_update]
-    log.write_text("\n".join([header, *kept, ""]), encoding="utf-8")
+        self._update = state["update"]
+        self._log.go_on(self._update, state["sums"], state["counts"])

@@ -16,9 +16,10 @@ from models.metrics import mae_hu, psnr_db, ssim
 from models.stability_measures import air_xor_fraction, edge_shift_mm
 from models.structure import deformation
 from models.training.card import Origin, finished_weights, training_domain
+from models.training.checkpoint import RunFiles
 from models.training.kept_pairs import read_pair
 from models.training.pairs import MODALITY_NAMES, SimulatedPair
-from models.training.run import RunFiles, TrainingRun
+from models.training.run import TrainingRun
 from models.training.settings import TrainingSettings
 from models.training.slices import TrainingSlices, sparse_images
 from models.training.study_data import middle_slices

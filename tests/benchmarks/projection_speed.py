@@ -37,9 +37,9 @@ Array = NDArray[np.float32]
 
 
 def fan_scan(pixels: int, views: int) -> ScanGeometry:
-    """Elements one pixel apart at the isocentre, enough for the corners of the image."""
-    fan, pixel_mm = FanBeam(source_isocentre_mm=850.0, source_detector_mm=1400.0), FIELD_OF_VIEW_MM / pixels
-    detector_mm = pixel_mm * fan.source_detector_mm / fan.source_isocentre_mm
+    """Elements one pixel apart at the isocenter, enough for the corners of the image."""
+    fan, pixel_mm = FanBeam(source_isocenter_mm=850.0, source_detector_mm=1400.0), FIELD_OF_VIEW_MM / pixels
+    detector_mm = pixel_mm * fan.source_detector_mm / fan.source_isocenter_mm
     grid = ImageGrid(pixels, pixels, pixel_mm)
     return ScanGeometry(grid, full_turn(views), int(1.5 * pixels), detector_mm, fan=fan)
 

@@ -72,11 +72,11 @@ def test_a_cylinder_comes_back_with_its_density(geometry: ConeBeamGeometry) -> N
 
 
 @pytest.mark.parametrize("geometry", [FULL_FAN, SHORT_SCAN, HALF_FAN], ids=["full turn", "short scan", "half fan"])
-@pytest.mark.parametrize("isocentre_zyx_mm", [(0.0, 0.0, 0.0), (5.0, -4.0, 7.0)])
+@pytest.mark.parametrize("isocenter_zyx_mm", [(0.0, 0.0, 0.0), (5.0, -4.0, 7.0)])
 def test_a_ball_stays_within_a_tenth_of_a_voxel(
-    geometry: ConeBeamGeometry, isocentre_zyx_mm: tuple[float, float, float]
+    geometry: ConeBeamGeometry, isocenter_zyx_mm: tuple[float, float, float]
 ) -> None:
-    placed = replace(geometry, isocentre_zyx_mm=isocentre_zyx_mm)
+    placed = replace(geometry, isocenter_zyx_mm=isocenter_zyx_mm)
     volume = ball((12.0, -21.0, 18.0), 9.0)
     back = reconstructed(forward_projected(volume, SPACING, placed), placed, SHAPE, SPACING)
     near = ndimage.binary_dilation(volume > 0.0, iterations=2)

@@ -54,7 +54,7 @@ def test_parallel_rays_are_those_of_the_older_projector() -> None:
 
 def test_a_fan_from_far_away_is_a_parallel_beam() -> None:
     parallel = parallel_scan(pixels=48, views=20)
-    far = replace(parallel, fan=FanBeam(source_isocentre_mm=1e7, source_detector_mm=1e7))
+    far = replace(parallel, fan=FanBeam(source_isocenter_mm=1e7, source_detector_mm=1e7))
     image = random(48, 48)
     near, expected = ScanProjector(far).forward(image), ScanProjector(parallel).forward(image)
     np.testing.assert_allclose(near, expected, atol=0.1)
@@ -124,7 +124,7 @@ def test_arrays_of_another_shape_are_refused() -> None:
 
 def test_impossible_scans_are_refused() -> None:
     with pytest.raises(ValueError, match="the source lies inside the image"):
-        fan_scan(fan=FanBeam(source_isocentre_mm=100.0, source_detector_mm=200.0))
+        fan_scan(fan=FanBeam(source_isocenter_mm=100.0, source_detector_mm=200.0))
     with pytest.raises(ValueError, match="needs a view"):
         fan_scan(angles_rad=())
-    assert FAN_ARC.source_isocentre_mm > fan_scan().grid.reach_mm()
+    assert FAN_ARC.source_isocenter_mm > fan_scan().grid.reach_mm()
