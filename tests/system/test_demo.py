@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,12 @@ def test_demonstration_brings_made_up_patients_to_tps_and_pacs(tmp_path: Path) -
     done = demo(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     enhanced = [dcmread(path) for path in (tmp_path / "out" / "received" / "TPS").glob("*.dcm")]
-    assert {str(dataset.PatientName) for dataset in enhanced} == {"Demo^HeadNeck"}
-    assert len(enhanced) == 160
+    # Four fractions of each patient: MVCT of the head and neck, CBCT of the pelvis.
+    assert Counter(str(dataset.PatientName) for dataset in enhanced) == {"Demo^HeadNeck": 160, "Demo^Pelvis": 160}
     assert all("NOT FOR TREATMENT" in dataset.SeriesDescription for dataset in enhanced)
     page = (tmp_path / "out" / "index.html").read_text()
     pictures = sorted((tmp_path / "out" / "pictures").glob("*.png"))
-    assert len(pictures) == 8
+    assert len(pictures) == 12
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
 
 
