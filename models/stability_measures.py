@@ -21,12 +21,18 @@ UNITS: Mapping[str, str] = {
     "edge_shift_mm": "mm",
     "body_dice_loss": "1",
     "air_xor_fraction": "1",
+    "noise_growth": "1",
     "pixel_spacing_outside_mm": "mm",
     "slice_spacing_outside_mm": "mm",
     "body_mean_departure_sd": "1",
 }
 """UCUM code of every measure, by name."""
 
+_SOFT_TISSUE_HU = (-200.0, 200.0)
+_LEAST_NOISE_HU = 2.0
+"""Below this an image counts as free of noise: twice nothing would be nothing."""
+_SD_PER_MEDIAN = 1.4826
+"""Of a normal distribution: SD against the median of the absolute value."""
 _LOCAL_SIGMA_MM = 4.0
 _EDGE_SIGMA_PIXELS = 1.0
 _PROFILE_PIXELS = 4.0
@@ -58,6 +64,7 @@ def stability_measures(
         "edge_shift_mm": edge_shift_mm(before_hu_zyx, after_hu_zyx, spacing_zyx_mm),
         "body_dice_loss": 1.0 - dice(body, body_mask(after_hu_zyx)),
         "air_xor_fraction": air_xor_fraction(before_hu_zyx, after_hu_zyx, body),
+        "noise_growth": noise_growth(before_hu_zyx, after_hu_zyx, body),
     }
 
 
@@ -106,6 +113,19 @@ def air_xor_fraction(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], bo
         return 0.0
     differs = (before_hu_zyx < AIR_BELOW_HU) != (after_hu_zyx < AIR_BELOW_HU)
     return float(differs[body].mean())
+
+
+def noise_growth(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask) -> float:
+    """By which part of itself the noise of soft tissue has grown; 0 where it has not, or there is no soft tissue.
+
+    A model that sharpens what another scanner has made takes its noise for structure, and no edge has moved by that.
+    """
+    soft = body & (before_hu_zyx > _SOFT_TISSUE_HU[0]) & (before_hu_zyx < _SOFT_TISSUE_HU[1])
+    inside = soft[..., 1:-1] & soft[..., :-2] & soft[..., 2:]
+    if not inside.any():
+        return 0.0
+    before, after = (_pixel_noise_hu(image, inside) for image in (before_hu_zyx, after_hu_zyx))
+    return max(after / max(before, _LEAST_NOISE_HU) - 1.0, 0.0)
 
 
 def edge_shift_mm(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> float:
@@ -187,6 +207,15 @@ def _displacement(normals: NDArray[np.float64], lags: NDArray[np.float64]) -> ND
     if np.linalg.cond(matrix) > 20.0:
         return None
     return np.asarray(np.linalg.solve(matrix, normals.T @ lags))
+
+
+def _pixel_noise_hu(hu_zyx: NDArray[Any], inside: Mask) -> float:
+    """SD from the median of second differences along the rows, on which edges and slopes have little hold, HU.
+
+    `inside` has neither the first nor the last column.
+    """
+    second = 2.0 * hu_zyx[..., 1:-1] - hu_zyx[..., :-2] - hu_zyx[..., 2:]
+    return float(np.median(np.abs(second[inside])) * _SD_PER_MEDIAN / np.sqrt(6.0))
 
 
 def _outside(value: float, limits: tuple[float, float]) -> float:

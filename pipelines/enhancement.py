@@ -51,6 +51,7 @@ _WHAT: Mapping[str, str] = {
     "edge_shift_mm": "Shift of edges in mm",
     "body_dice_loss": "Part of the body outline that moved",
     "air_xor_fraction": "Part of the body that turned from tissue to air or back",
+    "noise_growth": "Growth of the noise of soft tissue, as a part of that of the input",
     "pixel_spacing_outside_mm": "Pixel spacing outside what the model was trained on, in mm",
     "slice_spacing_outside_mm": "Slice distance outside what the model was trained on, in mm",
     "body_mean_departure_sd": "Mean HU of the body against the training patients, in standard deviations",

@@ -13,6 +13,7 @@ from models.stability_measures import (
     edge_shift_mm,
     largest_local_change_hu,
     mean_change_hu,
+    noise_growth,
     stability_measures,
 )
 from models.weights import TrainingDomain
@@ -111,3 +112,27 @@ def test_spacing_outside_the_training_range_is_measured_in_mm() -> None:
 def test_departure_of_the_mean_is_in_standard_deviations() -> None:
     uniform = np.full((2, 32, 32), 40.0, np.float32)
     assert domain_measures(DOMAIN, uniform, SPACING)["body_mean_departure_sd"] == pytest.approx(2.0)
+
+
+def noisy(sd_hu: float, seed: int = 1) -> NDArray[np.float32]:
+    """Water in the form of the phantom."""
+    return np.asarray(
+        np.where(BODY, 0.0, -1000.0) + np.random.default_rng(seed).normal(0.0, sd_hu, HU.shape), np.float32
+    )
+
+
+@pytest.mark.parametrize(("before_hu", "after_hu", "growth"), [(20.0, 30.0, 0.5), (20.0, 60.0, 2.0), (20.0, 10.0, 0.0)])
+def test_noise_that_grows_is_found_and_noise_that_is_taken_away_is_none(
+    before_hu: float, after_hu: float, growth: float
+) -> None:
+    assert noise_growth(noisy(before_hu), noisy(after_hu, 2), BODY) == pytest.approx(growth, abs=0.05)
+
+
+def test_more_contrast_of_bone_and_fat_is_hardly_noise() -> None:
+    noise = np.random.default_rng(1).normal(0.0, 20.0, HU.shape)
+    contrast = np.where(HU > 100.0, 1.6 * HU - 60.0, np.where(HU < -50.0, 1.2 * HU, HU))
+    assert noise_growth(HU + noise, contrast + noise, BODY) < 0.05
+
+
+def test_noise_of_an_empty_image_has_not_grown() -> None:
+    assert noise_growth(HU, HU, np.zeros_like(BODY)) == 0.0

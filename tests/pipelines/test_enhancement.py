@@ -30,6 +30,7 @@ MEASURES = (
     "edge_shift_mm",
     "body_dice_loss",
     "air_xor_fraction",
+    "noise_growth",
     "pixel_spacing_outside_mm",
     "slice_spacing_outside_mm",
     "body_mean_departure_sd",
