@@ -11,11 +11,11 @@ from torch import nn
 from models.cyclegan import Architecture, Generator
 from models.engines import REFERENCE, Engine, made_engine
 from models.inference import EnhancementModel, enhanced, load_generator
-from models.intensity import body_mask
 from models.metrics import mae_hu
 from models.phantoms import head_and_neck_phantom
-from models.simulate import MvctSettings, simulated_mvct
-from models.weights import Card, WeightsError, save, shipped
+from models.training.pairs import CLINICAL_SCANS, Modality, simulated_pair
+from models.training.volumes import TrainingVolume
+from models.weights import Card, WeightsError, load_card, save, shipped
 from tests.models.test_weights import FACTS
 
 TINY = {"channels": 4, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -117,9 +117,10 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_weights_bring_a_simulated_mvct_nearer_to_the_truth(name: str) -> None:
+def test_shipped_weights_bring_an_image_of_their_scanner_nearer_to_the_truth(name: str) -> None:
+    modality: Modality = "cbct" if "CBCT" in load_card(name).training_domain.modality else "mvct"
     spacing = (8.0, 4.0, 4.0)
     phantom = head_and_neck_phantom((24, 96, 96), spacing, np.random.default_rng(7))
-    mvct = simulated_mvct(phantom.hu_zyx, spacing, MvctSettings(), np.random.default_rng(8))
-    output, body = enhanced(load_generator(name), mvct, spacing), body_mask(phantom.hu_zyx)
-    assert mae_hu(output, phantom.hu_zyx, body) < mae_hu(mvct, phantom.hu_zyx, body)
+    pair = simulated_pair(TrainingVolume("phantom", None, phantom.hu_zyx, spacing), CLINICAL_SCANS[modality], 8)
+    output, truth = enhanced(load_generator(name), pair.sparse_hu_zyx, spacing), pair.volume.hu_zyx
+    assert mae_hu(output, truth, pair.body) < mae_hu(pair.sparse_hu_zyx, truth, pair.body)
