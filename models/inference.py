@@ -63,7 +63,7 @@ def enhanced(
     Voxels outside the model's window keep their value. Where the pixels are finer than the working spacing of the
     card, the change is computed at that spacing and added, so that no detail of the input is lost.
 
-    Every slice is computed by itself, so its values do not depend on how many others the volume has.
+    Every slice is computed from itself and its neighbours, so its values do not depend on how many others there are.
     """
     channels = input_channels(model.generator)
     output_hu = np.empty(hu_zyx.shape, np.float32)
