@@ -21,6 +21,7 @@ from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import Hu
 from models.phantoms import head_and_neck_phantom, pelvis_phantom
 from models.simulate import MvctSettings, simulated_mvct
+from models.training.card import METHODS
 from models.weights import load_card, shipped
 
 FIELD_OF_VIEW_MM = 391.0
@@ -99,7 +100,7 @@ def main(slices: int = 8, matrix: int = 512, rounds: int = 2) -> None:
     """Print a table for every shipped network."""
     hu_zyx = mvct_slices(slices, matrix)
     for name in shipped():
-        if load_card(name).method != "cyclegan":
+        if load_card(name).method not in METHODS.values():
             continue
         model = load_generator(name)
         size = f"{slices} slices of {matrix} x {matrix}, {rounds} rounds, {torch.get_num_threads()} threads"
