@@ -56,7 +56,9 @@ class DiffusionSettings:
     seed: int = 0
     device: str = "cpu"
     batch: int = 8
-    crop_pixels: int = 128
+    crop_pixels: int = 96
+    largest_pixel_mm: float = 2.5
+    """Images with larger pixels are left out: at 4 mm, edges and noise look unlike those that are reconstructed."""
     window_hu: tuple[float, float] = (-1000.0, 2000.0)
     """What [-1, 1] is; wider than for enhancement, as rays see dense bone and all of the air."""
     learning_rate: float = 4e-4
@@ -91,10 +93,10 @@ def train(
     Raises
     ------
     TrainingDataError
-        If there is no training volume of planning CT, none shows a body, a slice is smaller than the crop, or the crop
-        does not fit the halvings of the network.
+        If there is no training volume of planning CT whose pixels are fine enough and whose slices are as large as the
+        crop, none shows a body, or the crop does not fit the halvings of the network.
     """
-    planning = [volume for volume in volumes if volume.domain == "planning_ct"]
+    planning = usable_volumes(volumes, settings)
     training = of_split(planning, "train")
     crops = SliceCrops(training_images(training), settings)
     output.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,20 @@ def train(
     path = finished_prior(run.average, settings, domain, validation, output / f"{name}.safetensors")
     progress(1.0, "measured")
     return path
+
+
+def usable_volumes(volumes: Sequence[TrainingVolume], settings: DiffusionSettings) -> list[TrainingVolume]:
+    """The planning CT with pixels fine enough and slices large enough; how many are left out is logged."""
+    planning = [volume for volume in volumes if volume.domain == "planning_ct"]
+    usable = [
+        volume
+        for volume in planning
+        if max(volume.spacing_zyx_mm[1:]) <= settings.largest_pixel_mm
+        and min(volume.hu_zyx.shape[1:]) >= settings.crop_pixels
+    ]
+    if len(usable) < len(planning):
+        log.info("volumes left out: pixels too large, or slices too small", extra={"count": len(planning) - len(usable)})
+    return usable
 
 
 def training_images(volumes: Sequence[TrainingVolume]) -> list[TrainingImage]:
@@ -124,9 +140,9 @@ def validation_batches(volumes: Sequence[TrainingVolume], settings: DiffusionSet
 
 
 class SliceCrops:
-    """Draws crops of slices that show the body, each slice as likely as any other.
+    """Draws crops of slices that show the body, each body pixel as likely as any other.
 
-    Centred on body pixels and mirrored left to right at random; never rotated or resized: the prior has to know what
+    Whole slices so count for more than the cut-outs of some collections, as there is more to learn in them. Centred on body pixels and mirrored left to right at random; never rotated or resized: the prior has to know what
     lies where, and what noise looks like at the pixels of a scanner.
     """
 
@@ -136,13 +152,16 @@ class SliceCrops:
         self._crop, self._window_hu = settings.crop_pixels, settings.window_hu
         self._slices = [(number, at) for number, image in enumerate(images) for at in image.drawn_slices()]
         if not images:
-            raise TrainingDataError("there is no training volume of planning CT")
+            raise TrainingDataError(
+                f"there is no training volume of planning CT with pixels up to {settings.largest_pixel_mm:g} mm"
+                f" and slices of {settings.crop_pixels} pixels or more"
+            )
         if not self._slices:
             raise TrainingDataError("no training slice shows a body")
         if self._crop % settings.architecture.stride:
             raise TrainingDataError(f"a crop of {self._crop} pixels is no multiple of {settings.architecture.stride}")
-        if (smallest := min(min(image.body.shape[1:]) for image in images)) < self._crop:
-            raise TrainingDataError(f"a slice of {smallest} pixels is smaller than the crop of {self._crop} pixels")
+        areas = np.array([images[number].body[at].sum() for number, at in self._slices], np.float64)
+        self._likelihood = areas / areas.sum()
 
     def __len__(self) -> int:
         """Number of slices that are drawn from."""
@@ -150,7 +169,7 @@ class SliceCrops:
 
     def batch(self, size: int, rng: np.random.Generator) -> Tensor:
         """Crops (size, 1, crop, crop) in [-1, 1]."""
-        chosen = rng.integers(len(self._slices), size=size)
+        chosen = rng.choice(len(self._slices), size=size, p=self._likelihood)
         return torch.from_numpy(np.stack([self._drawn(*self._slices[int(at)], rng) for at in chosen])[:, None])
 
     def _drawn(self, number: int, index: int, rng: np.random.Generator) -> Hu:
