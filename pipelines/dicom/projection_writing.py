@@ -2,7 +2,8 @@
 
 Type of Projection Geometry is FANBEAM for all diverging beams, as in the public library, and PARALLELBEAM for parallel
 ones (see `projection_views`). The Image Plane of a view is no plane of the patient; because a CT Image must have one,
-it is an axial one through the isocenter, at the axial position of the view.
+it is an axial one through the isocenter, at the axial position of the view: towards the head as that grows, towards the
+feet where Patient Position says that they went first.
 
 References
 ----------
@@ -21,6 +22,7 @@ from pipelines.dicom import projection_elements as pd
 from pipelines.dicom.attributes import CT_ACQUISITION, EQUIPMENT, IMAGE, PATIENT, SERIES, STUDY
 from pipelines.dicom.companion import decimal_strings, put_frame_of_reference
 from pipelines.dicom.derived import TYPE_2, settle_laterality
+from pipelines.dicom.elements import text
 from pipelines.dicom.projection_views import Beam
 from pipelines.dicom.projections import LEAST_LINE_INTEGRAL, MOST_LINE_INTEGRAL, ProjectionGeometry, Projections
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
@@ -133,7 +135,7 @@ def _view(common: Dataset, projections: Projections, index: int, plane: NDArray[
     view.update(common)
     view.SOPInstanceUID = hashed_uid([str(common.SeriesInstanceUID), index])
     view.InstanceNumber = index + 1
-    view.ImagePositionPatient = decimal_strings(_position_mm(geometry, index))
+    view.ImagePositionPatient = decimal_strings(_position_mm(projections, index))
     pd.put_private(view, pd.ANGLE, float(geometry.angles_rad[index]))
     pd.put_private(view, pd.AXIAL_POSITION, float(geometry.axial_positions_mm[index]))
     pd.put_private(view, pd.ANGULAR_SHIFT, float(geometry.angular_shifts_rad[index]))
@@ -145,7 +147,9 @@ def _view(common: Dataset, projections: Projections, index: int, plane: NDArray[
     return view
 
 
-def _position_mm(geometry: ProjectionGeometry, index: int) -> tuple[float, float, float]:
-    axial = geometry.axial_positions_mm
-    x, y, z = geometry.collection_center_lps_mm or (0.0, 0.0, float(axial.min() + axial.max()) / 2)
-    return x, y, z + float(axial[index] - (axial.min() + axial.max()) / 2)
+def _position_mm(projections: Projections, index: int) -> tuple[float, float, float]:
+    axial = projections.geometry.axial_positions_mm
+    towards_head = -1.0 if text(projections.header, "PatientPosition").startswith("FF") else 1.0
+    middle = float(axial.min() + axial.max()) / 2
+    x, y, z = projections.geometry.collection_center_lps_mm or (0.0, 0.0, towards_head * middle)
+    return x, y, z + towards_head * (float(axial[index]) - middle)

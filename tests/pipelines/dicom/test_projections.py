@@ -354,6 +354,13 @@ def test_the_isocenter_follows_the_table_through_the_frame_of_reference(tmp_path
     assert with_private(Dataset(), {AXIAL: ("FL", 7.0)})[AXIAL].value == dcmread(paths[10])[AXIAL].value
 
 
+def test_feet_first_the_table_moves_the_patient_towards_the_feet(tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    series = [changed(one, PatientPosition="FFS") for one in helical(21, 10, feed_mm=7.0)]
+    paths = written(noisy(read(series, tmp_path / "made")), tmp_path / "written")
+    assert [dcmread(path).ImagePositionPatient[2] for path in (paths[0], paths[10], paths[20])] == [37.0, 30.0, 23.0]
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -1.5, 31.0])
 def test_what_is_no_line_integral_is_not_written(tmp_path: Path, value: float) -> None:
     found = read(projection_series(12), tmp_path)
