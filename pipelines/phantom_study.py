@@ -151,6 +151,14 @@ def write_phantom(
     return PhantomStudy(planning, structures, plan, dose, tuple(fractions), tuple(registrations))
 
 
+def write_planning_ct(
+    kind: Kind, output_dir: Path, seed: int = 0, size: PhantomSize | None = None
+) -> tuple[Path, ...]:  # fmt: skip
+    """Write only the planning CT of what `write_phantom` writes with the same arguments."""
+    course = _Course(kind, PATIENTS[kind], seed, size or PhantomSize())
+    return _planning_ct(course, _phantom(course), output_dir)
+
+
 def _phantom(course: _Course) -> Phantom:
     pixel_mm = _FIELD_OF_VIEW_MM[course.kind] / course.size.matrix
     shape = (course.size.slices, course.size.matrix, course.size.matrix)

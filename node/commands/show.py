@@ -1,7 +1,6 @@
-"""Commands that make something to look at: phantom, demo."""
+"""The command that shows everything at once: demo."""
 
 import shutil
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,40 +13,9 @@ from node.config import embedded_config
 from node.log import start_log
 
 
-class PhantomKind(StrEnum):
-    """The kinds of `pipelines.phantom_study`, which takes seconds to import."""
-
-    HEADNECK = "headneck"
-    PELVIS = "pelvis"
-
-
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(phantom)
     app.command()(demo)
-
-
-def phantom(
-    kind: Annotated[PhantomKind, typer.Argument(help="Which patient is made up.")],
-    output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the DICOM files go.")],
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is another patient.")] = 0,
-    matrix: Annotated[int, typer.Option(min=32, max=1024, help="Rows and columns of the images.")] = 128,
-    slices: Annotated[int, typer.Option(min=3, max=400)] = 40,
-    fractions: Annotated[int, typer.Option(min=0, max=40)] = 4,
-) -> None:
-    """Write a made-up patient: planning CT, structure set, plan, dose, and the images of some fractions."""
-    from pipelines.phantom_study import Kind, PhantomSize, write_phantom
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("phantom", total=1.0)
-        write_phantom(
-            Kind(kind.value),
-            output,
-            seed=seed,
-            size=PhantomSize(matrix=matrix, slices=slices, fractions=fractions),
-            progress=lambda done, what: progress.update(task, completed=done, description=what),
-        )
-    typer.echo(f"{sum(1 for path in output.rglob('*.dcm'))} files in {output}")
 
 
 def demo(

@@ -13,7 +13,7 @@ from pipelines.dicom.dose import read_dose
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.registration import read_registration
 from pipelines.dicom.structure_set import masks, read_structure_set
-from pipelines.phantom_study import Kind, PhantomPatient, PhantomSize, PhantomStudy, write_phantom
+from pipelines.phantom_study import Kind, PhantomPatient, PhantomSize, PhantomStudy, write_phantom, write_planning_ct
 from tests.pipelines.conftest import dciodvfy_errors
 
 SIZE = PhantomSize(matrix=64, slices=40, slice_mm=6.0, fractions=2)
@@ -96,6 +96,14 @@ def test_no_header_says_phantom_where_a_rule_for_phantoms_would_look(study: Phan
         header = dcmread(path, stop_before_pixels=True)
         for keyword in ("PatientName", "PatientID", "StudyDescription", "SeriesDescription", "ProtocolName"):
             assert "phantom" not in str(header.get(keyword, "")).lower()
+
+
+def test_the_planning_ct_can_be_had_alone(tmp_path: Path) -> None:
+    tiny = PhantomSize(matrix=32, slices=6, slice_mm=20, fractions=0)
+    whole = write_phantom(Kind.HEADNECK, tmp_path / "whole", seed=3, size=tiny).planning_ct
+    alone = write_planning_ct(Kind.HEADNECK, tmp_path / "alone", seed=3, size=tiny)
+    assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in whole]
+    assert {path for path in (tmp_path / "alone").rglob("*") if path.is_file()} == set(alone)
 
 
 def test_the_same_seed_makes_the_same_files_and_another_another_patient(tmp_path: Path) -> None:

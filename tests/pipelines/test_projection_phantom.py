@@ -104,7 +104,7 @@ def test_the_rod_throws_its_shadow_where_it_lies_in_the_gantry(tmp_path: Path, r
     right, down, _ = IN_GANTRY[position]
     lit = np.flatnonzero(found.line_integrals.max(axis=(1, 2)) > 0.1)
     assert len(lit) == VIEWS
-    for view in lit:
+    for view in map(int, lit):
         angle = found.geometry.angles_rad[view]
         expected = expected_shadow(found.geometry, angle, right * LEFT_MM, down * POSTERIOR_MM)
         assert shadow(found, view) == pytest.approx(expected, abs=0.25 * found.geometry.column_mm)
@@ -181,9 +181,9 @@ def test_a_reconstruction_puts_the_rod_where_the_ct_has_it(tmp_path: Path, rays:
     rod = np.argwhere(images > ROD_HU / 2)
     assert place_lps_mm(found, position, images.shape, rod.mean(axis=0)) == pytest.approx(ROD_LPS_MM, abs=0.3)
     # Back in the order of the patient it is the CT itself, up to what the ramp makes of sharp edges.
-    back = np.flip(images, [axis for axis, sign in enumerate(IN_GANTRY[position][::-1]) if sign < 0])
+    back = np.flip(images, tuple(axis for axis, sign in enumerate(IN_GANTRY[position][::-1]) if sign < 0))
     truth = ct.volume.array_zyx
-    assert back[ndimage.binary_erosion(truth > 0, np.ones((1, 3, 3)))] == pytest.approx(ROD_HU, abs=150.0)
+    assert back[ndimage.binary_erosion(truth > 0, np.ones((1, 3, 3), np.bool_))] == pytest.approx(ROD_HU, abs=150.0)
     assert np.abs(back - truth).mean() < 20.0
 
 
