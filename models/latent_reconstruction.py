@@ -126,6 +126,8 @@ class LatentSettings:
     """Of Adam, in the range of the latent, where the window is 2 wide."""
     subsets: int = 1
     stop: StopRules = field(default_factory=StopRules)
+    noise: float = 1.0
+    """Part of the noises that is drawn; 0: the image itself is the latent, and the chain is deterministic."""
     seed: int = 0
     """Of the noises; other seeds make an ensemble whose spread tells how far the prior decided."""
     first_slice: int = 0
@@ -166,7 +168,10 @@ class ShallowMap:
         self.depth = settings.depth or settings.steps
         self._denoiser, self._schedule = denoiser, schedule
         self._times = chain_times(self.depth, settings.steps)
-        self._noises = [frozen_noise(like, settings.seed, n, settings.first_slice) for n in range(len(self._times))]
+        self._noises = [
+            settings.noise * frozen_noise(like, settings.seed, number, settings.first_slice)
+            for number in range(len(self._times))
+        ]
 
     def latent_of(self, image: Tensor) -> Tensor:
         """Start of the search: the image (B, 1, H, W) with the frozen noise of the depth, x_T."""

@@ -121,7 +121,9 @@ def usable_volumes(volumes: Sequence[TrainingVolume], settings: DiffusionSetting
         and min(volume.hu_zyx.shape[1:]) >= settings.crop_pixels
     ]
     if len(usable) < len(planning):
-        log.info("volumes left out: pixels too large, or slices too small", extra={"count": len(planning) - len(usable)})
+        log.info(
+            "volumes left out: pixels too large, or slices too small", extra={"count": len(planning) - len(usable)}
+        )
     return usable
 
 
@@ -142,8 +144,9 @@ def validation_batches(volumes: Sequence[TrainingVolume], settings: DiffusionSet
 class SliceCrops:
     """Draws crops of slices that show the body, each body pixel as likely as any other.
 
-    Whole slices so count for more than the cut-outs of some collections, as there is more to learn in them. Centred on body pixels and mirrored left to right at random; never rotated or resized: the prior has to know what
-    lies where, and what noise looks like at the pixels of a scanner.
+    Whole slices so count for more than the cut-outs of some collections, as there is more to learn in them. Centred on
+    body pixels and mirrored left to right at random; never rotated or resized: the prior has to know what lies where,
+    and what noise looks like at the pixels of a scanner.
     """
 
     def __init__(self, images: Sequence[TrainingImage], settings: DiffusionSettings) -> None:
