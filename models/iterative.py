@@ -20,6 +20,10 @@ Rays: TypeAlias = NDArray[np.float32]
 """[slice, view, detector]."""
 
 _GOLDEN = 0.6180339887
+_SECOND_DIFFERENCE = 6.0
+"""Sum of squares of (1, -2, 1)."""
+_MEDIAN_OF_SQUARE = 0.4549
+"""Median of chi-squared with one degree of freedom."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,13 @@ def view_subsets(projector: ScanProjector, subsets: int) -> list[Subset]:
     return [Subset(projector.of_views(views), views) for views in turns]
 
 
-def inverse_variances(line_integrals: NDArray[Any], photons_per_ray: float, electronic_sd: float = 0.0) -> Rays:
+def inverse_variances(
+    line_integrals: NDArray[Any], photons_per_ray: float | NDArray[Any], electronic_sd: float = 0.0
+) -> Rays:
     """Statistical weight of every ray, N^2 / (N + s^2) with N photons counted and readout noise s in photons.
 
-    The variance of a logarithm to first order; where hardly a photon came through, it says too little.
+    Incident photons are one number, or an array that fits the rays. The variance is that of a logarithm to first order;
+    where hardly a photon came through, it says too little.
 
     References
     ----------
@@ -87,6 +94,27 @@ def inverse_variances(line_integrals: NDArray[Any], photons_per_ray: float, elec
     """
     counted = photons_per_ray * np.exp(-np.asarray(line_integrals, np.float64))
     return np.asarray(counted**2 / (counted + electronic_sd**2), np.float32)
+
+
+def estimated_photons(line_integrals: NDArray[Any]) -> float:
+    """Incident photons of each ray, for scans that do not state them, from how neighbouring elements differ.
+
+    The second difference along the detector has six times the variance of a ray, exp(l) / N, and little of the patient;
+    the median over all rays leaves out edges. What is left of the patient makes the estimate too small, not too large.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three elements, or the scan has no noise.
+    """
+    if line_integrals.shape[-1] < 3:
+        raise ValueError("the noise of a scan can not be told from fewer than three elements")
+    values = np.asarray(line_integrals, np.float64)
+    bend = values[..., 2:] - 2.0 * values[..., 1:-1] + values[..., :-2]
+    scaled = float(np.median(bend**2 * np.exp(-np.maximum(values[..., 1:-1], 0.0))))
+    if scaled <= 0.0:
+        raise ValueError("the scan has no noise")
+    return _SECOND_DIFFERENCE * _MEDIAN_OF_SQUARE / scaled
 
 
 def sirt(

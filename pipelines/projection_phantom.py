@@ -3,8 +3,7 @@
 The truth is the CT itself: what a reconstruction makes of the projections can be compared with it voxel by voxel, for
 both are in one Frame of Reference. Slices are measured one by one, so nothing here stands for a cone beam.
 
-The gantry's frame is that of `dicom.projections`: z into the gantry, x to the right and y upwards as seen from the
-table. In it the CT is indexed [slice, row, column] with slices along z, rows downwards and columns along x.
+The frame of the gantry is that of `dicom.gantry`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from pipelines.base import InputRejected, Progress, no_progress
 from pipelines.dicom.attributes import FRAME_OF_REFERENCE, IMAGE, PATIENT, SERIES, STUDY
 from pipelines.dicom.companion import decimal_strings
 from pipelines.dicom.elements import text, whole_number
+from pipelines.dicom.gantry import reversed_axes
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.projection_views import Beam, DetectorShape
 from pipelines.dicom.projection_writing import NewSeries, projection_instances
@@ -33,9 +33,6 @@ from pipelines.dicom.writing import copy_elements, file_bytes, write_whole
 from pipelines.phantom_study import MAKER
 from pipelines.provenance import hashed_uid, product_version
 
-_REVERSED: dict[str, tuple[int, ...]] = {"HFS": (), "FFS": (0, 2), "HFP": (1, 2), "FFP": (0, 1)}
-"""By Patient Position (PS3.3 C.7.3.1.1.2): which axes run the other way in the gantry than in the patient, where slices
-go to the head, rows to posterior and columns to the left."""
 _PIXELS_AT_ONCE = 2**23
 """Of the CT; the simulation takes some fifty bytes for each."""
 _QUARTER = 0.25
@@ -137,22 +134,19 @@ def simulated_projections(
 
 def _on_the_couch(ct: ImageSeries, scanner: SimulatedScanner) -> _Couch:
     _check_grid(ct.volume)
-    position = text(ct.header, "PatientPosition").upper()
-    if position not in _REVERSED:
-        raise InputRejected(f"Patient Position is {position or 'absent'}, and not one of {', '.join(_REVERSED)}")
+    axes = reversed_axes(ct.header)
     canonical = axis_order(ct.volume).canonical(ct.filled_zyx(AIR_HU))
     first, stop = _chosen(scanner.slices, len(canonical))
     slice_mm, pixel_mm, _ = ct.volume.spacing_zyx_mm
     centre_xyz = (np.array(canonical.shape[::-1]) - 1) / 2
     x, y, z = ct.volume.points_lps(centre_xyz[None])[0].tolist()
     positions_mm = z + (np.arange(first, stop) - centre_xyz[2]) * slice_mm
-    reversed_axes = _REVERSED[position]
     return _Couch(
-        hu=np.ascontiguousarray(np.flip(canonical[first:stop], reversed_axes)),
+        hu=np.ascontiguousarray(np.flip(canonical[first:stop], axes)),
         slice_mm=slice_mm,
         pixel_mm=pixel_mm,
         middle_lps_mm=(x, y, float(positions_mm.mean())),
-        axial_positions_mm=-positions_mm[::-1] if 0 in reversed_axes else positions_mm,
+        axial_positions_mm=-positions_mm[::-1] if 0 in axes else positions_mm,
     )
 
 

@@ -1,5 +1,6 @@
 """Derived CT series: new values on the grid of a source series, as instances that say what they are and are not."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ def derived_ct_series(
     inputs: Inputs,
     series_description: str,
     derivation: Derivation,
+    made_of: Sequence[Sequence[Dataset]] | None = None,
 ) -> tuple[Dataset, ...]:
     """CT images on the grid, in the Frame of Reference and for the patient of `source`.
 
@@ -71,6 +73,8 @@ def derived_ct_series(
         A few words; marked as not for treatment unless the labelling of `inputs` says otherwise.
     derivation
         What was done.
+    made_of
+        For each slice the headers of the instances that it was made of; None: its slice of `source`.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def derived_ct_series(
     common = _series_part(source, origin, series_description, derivation, intercept)
     padding = _padding_value(stored, source.padding_zyx)
     return tuple(
-        _instance(common, header, plane, number, origin, padding)
+        _instance(common, header, plane, number, origin, padding, [header] if made_of is None else made_of[number - 1])
         for number, (header, plane) in enumerate(zip(source.headers, stored, strict=True), start=1)
     )
 
@@ -195,7 +199,13 @@ def _series_number(source: ImageSeries) -> int:
 
 
 def _instance(
-    common: Dataset, header: Dataset, plane: NDArray[np.int16], number: int, origin: Provenance, padding: int | None
+    common: Dataset,
+    header: Dataset,
+    plane: NDArray[np.int16],
+    number: int,
+    origin: Provenance,
+    padding: int | None,
+    made_of: Sequence[Dataset],
 ) -> Dataset:
     instance = Dataset()
     copy_elements(header, instance, COPIED_FROM_SOURCE)
@@ -204,7 +214,7 @@ def _instance(
     instance.update(common)
     instance.SOPInstanceUID = origin.uid("instance", text(header, "SOPInstanceUID"), _frame_number(header))
     instance.InstanceNumber = number
-    instance.SourceImageSequence = [_source_image(header)]
+    instance.SourceImageSequence = [_source_image(one) for one in made_of]
     if padding is not None:
         instance.add_new("PixelPaddingValue", "SS", padding)
     instance.add_new("PixelData", "OW", plane.astype("<i2").tobytes())
