@@ -179,11 +179,12 @@ class ShallowMap:
 
     def __call__(self, x_t: Tensor) -> Tensor:
         """The image of a latent (B, 1, H, W); differentiable."""
-        if len(self._times) == 1:
-            return self._step(x_t, self._times[0], None)
         for times, fresh in zip(self._times, [*self._noises[1:], None], strict=True):
-            # Memory then does not grow with T, for one more evaluation of each step.
-            x_t = checkpoint(self._step, x_t, times, fresh, use_reentrant=False)
+            if len(self._times) > 1 and torch.is_grad_enabled():
+                # Memory then does not grow with T, for one more evaluation of each step.
+                x_t = checkpoint(self._step, x_t, times, fresh, use_reentrant=False)
+            else:
+                x_t = self._step(x_t, times, fresh)
         return x_t
 
     def _step(self, x_t: Tensor, times: tuple[int, int], fresh: Tensor | None) -> Tensor:

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.diffusion import Architecture, load_prior
 from models.training.checkpoint import read_checkpoint
-from models.training.diffusion import DiffusionSettings, SliceCrops, train, training_images
+from models.training.diffusion import DiffusionSettings, SliceCrops, train, training_images, usable_volumes
+from models.training.slices import TrainingImage
 from models.training.volumes import TrainingDataError, TrainingVolume
 from models.weights import load_weights
 from tests.models.training.test_enhancement import Interrupted, interrupt_after_three_quarters, patient, patients
@@ -18,6 +19,7 @@ SETTINGS = DiffusionSettings(
     updates=4,
     batch=2,
     crop_pixels=32,
+    largest_pixel_mm=5.0,
     log_every=1,
     checkpoint_every=2,
     architecture=Architecture(channels=8, levels=2, blocks=1),
@@ -122,6 +124,23 @@ def test_crops_are_those_of_the_slices_or_their_mirror_images() -> None:
     assert 5 < int((steps == 1.0).sum()) < 35 and ((steps == 1.0) | (steps == -1.0)).all()
 
 
+def test_slices_count_by_the_body_that_they_show() -> None:
+    """Two slices of which one shows nine times the body of the other: it gives nine times the crops."""
+    hu = np.full((2, 64, 64), -1000.0, np.float32)
+    hu[0, 14:50, 14:50], hu[1, 26:38, 26:38] = 10.0, 20.0
+    image = TrainingImage("A", hu, hu > -500.0, slices=[0, 1])
+    drawn = SliceCrops([image], SETTINGS).batch(400, np.random.default_rng(0))
+    values = (drawn.amax(dim=(1, 2, 3)) * 1500.0 + 500.0).round()
+    assert 0.85 < float((values == 10.0).float().mean()) < 0.95
+
+
+def test_images_with_coarse_pixels_or_small_slices_are_left_out() -> None:
+    small = replace(patient(2, "train"), hu_zyx=np.zeros((3, 16, 64), np.float32))
+    coarse = replace(patient(3, "train"), spacing_zyx_mm=(3.0, 6.0, 6.0))
+    fine = patient(1, "train")
+    assert usable_volumes([small, coarse, fine], SETTINGS) == [fine]
+
+
 @pytest.mark.parametrize(
     ("volumes", "settings", "reason"),
     [
@@ -129,7 +148,8 @@ def test_crops_are_those_of_the_slices_or_their_mirror_images() -> None:
         ([patient(4, "test")], SETTINGS, "no training volume"),
         ([replace(patient(1, "train"), domain="cbct")], SETTINGS, "no training volume of planning CT"),
         ([replace(patient(1, "train"), hu_zyx=np.full((2, 64, 64), -1000.0, np.float32))], SETTINGS, "shows a body"),
-        ([patient(1, "train")], replace(SETTINGS, crop_pixels=80), "smaller than the crop of 80"),
+        ([patient(1, "train")], replace(SETTINGS, crop_pixels=80), "slices of 80 pixels or more"),
+        ([patient(1, "train")], replace(SETTINGS, largest_pixel_mm=1.0), "pixels up to 1 mm"),
         ([patient(1, "train")], replace(SETTINGS, crop_pixels=30), "no multiple of 4"),
     ],
 )
