@@ -17,8 +17,8 @@ SPACING = (3.0, 6.0, 6.0)
 def result_of(hu: Hu, spread_hu: float = 0.0) -> FewViewResult:
     images = attenuation_per_mm(hu, WATER_PER_MM)
     spread = np.full_like(images, spread_hu * WATER_PER_MM / 1000.0)
-    reasons: tuple[StopReason, ...] = ("noise level",) * len(hu)
-    return FewViewResult(images, spread, reasons, (1.0,) * len(hu))
+    reason: StopReason = "noise level"
+    return FewViewResult(images, spread, (reason,) * len(hu), (1.0,) * len(hu))
 
 
 def evidence(photons: float = 1e4, spread_hu: float = 0.0) -> Evidence:
