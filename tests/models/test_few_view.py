@@ -121,6 +121,14 @@ def test_where_the_noise_is_not_known_iterates_that_move_ever_more_stop() -> Non
     assert result.iterations[0] < SETTINGS.iterations
 
 
+@pytest.mark.parametrize(
+    ("views", "steps", "depth"), [(160, 1, 10), (80, 1, 20), (40, 1, 40), (10, 1, 60), (800, 15, 15)]
+)
+def test_the_fewer_views_the_deeper_the_chain(views: int, steps: int, depth: int) -> None:
+    assert FewViewSettings(steps=steps).depth_for(views) == depth
+    assert FewViewSettings(depth=7).depth_for(views) == 7
+
+
 def test_progress_counts_slices() -> None:
     seen: list[float] = []
     settings = replace(SETTINGS, iterations=1, batch=2)
