@@ -8,10 +8,10 @@ from pydicom import Dataset
 from pydicom.uid import UID
 
 from pipelines.dicom.attributes import PATIENT, STUDY
-from pipelines.dicom.elements import text
+from pipelines.dicom.elements import text, whole_number
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
 
-_TYPE_2 = (
+TYPE_2 = (
     "PatientName",
     "PatientID",
     "PatientBirthDate",
@@ -45,7 +45,7 @@ def companion(header: Dataset, new: NewInstance, sop_class_uid: UID, modality: s
     """
     dataset = Dataset()
     copy_elements(header, dataset, PATIENT + STUDY)
-    put_empty_where_absent(dataset, _TYPE_2)
+    put_empty_where_absent(dataset, TYPE_2)
     dataset.SOPClassUID = sop_class_uid
     dataset.SOPInstanceUID = new.sop_instance_uid
     dataset.SeriesInstanceUID = new.series_instance_uid
@@ -82,6 +82,12 @@ def reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
 def acquisition_date(header: Dataset) -> tuple[Any, Any]:
     """Date and time for an object made from the image: when the image was made, so that no clock is needed."""
     return header.get("ContentDate") or header.get("StudyDate"), header.get("ContentTime") or header.get("StudyTime")
+
+
+def series_number_behind(header: Dataset, place: int) -> int:
+    """A Series Number that puts what is made from the image behind it in a list sorted by number; place 1 to 99."""
+    number = whole_number(header, "SeriesNumber") or 0
+    return number * 100 + place if 0 <= number < 10_000 else place
 
 
 def decimal_strings(values: Iterable[float], digits: int = 3) -> list[str]:

@@ -12,7 +12,8 @@ from pydicom.uid import CTImageStorage
 
 from pipelines.base import Inputs, Labelling, Pipeline, PipelineError
 from pipelines.dicom.attributes import COPIED_FROM_SOURCE, EQUIPMENT, UNPAIRED_BODY_PARTS
-from pipelines.dicom.elements import text, whole_number
+from pipelines.dicom.companion import series_number_behind
+from pipelines.dicom.elements import text
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
 from pipelines.provenance import PRODUCT, Provenance, provenance
@@ -171,7 +172,7 @@ def _series_part(
     part = Dataset()
     part.SOPClassUID = CTImageStorage
     part.SeriesInstanceUID = origin.uid("series", source.series_instance_uid)
-    put(part, "SeriesNumber", _series_number(source))
+    put(part, "SeriesNumber", series_number_behind(source.header, 1))
     put(part, "SeriesDescription", marked_description(description, origin.labelling))
     part.Modality = "CT"
     part.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
@@ -190,12 +191,6 @@ def _put_pixel_format(part: Dataset, source: ImageSeries, intercept: int) -> Non
     part.PhotometricInterpretation = "MONOCHROME2"
     part.BitsAllocated, part.BitsStored, part.HighBit, part.PixelRepresentation = 16, 16, 15, 1
     part.RescaleIntercept, part.RescaleSlope, part.RescaleType = intercept, 1, "HU"
-
-
-def _series_number(source: ImageSeries) -> int:
-    """A number that puts the derived series behind its source in a list sorted by number."""
-    number = whole_number(source.header, "SeriesNumber") or 0
-    return number * 100 + 1 if 0 <= number < 10_000 else 1
 
 
 def _instance(
