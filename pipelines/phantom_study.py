@@ -25,7 +25,7 @@ from pipelines.dicom.dose import rt_dose
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.registration import spatial_registration
 from pipelines.dicom.rt_plan import PlanSketch, rt_plan
-from pipelines.dicom.structure_set import Roi, structure_set
+from pipelines.dicom.structure_set_writing import Roi, structure_set
 from pipelines.dicom.volume import Volume
 from pipelines.dicom.writing import file_bytes, write_whole
 from pipelines.provenance import hashed_uid

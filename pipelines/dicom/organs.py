@@ -19,9 +19,10 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from pipelines.base import InputRejected
-from pipelines.dicom.derived import coded
+from pipelines.dicom.derived import MAX_DESCRIPTION, coded
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.structure_names import standard_name
+from pipelines.provenance import Provenance
 
 Colour: TypeAlias = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
@@ -110,6 +111,12 @@ def organs_with_voxels(
         raise InputRejected("No organ was found in the images, so there is nothing to write")
     kept = {organ.name for organ, _ in found}
     return found, tuple(f"{organ.name} was not found" for organ, _ in named if organ.name not in kept)
+
+
+def algorithm_version(origin: Provenance) -> str:
+    """Version of the program and the beginning of every weights digest, in at most 64 characters (VR LO)."""
+    weights = " ".join(digest[:12] for digest in origin.weights_sha256) or "none"
+    return f"{origin.version}, weights {weights}"[:MAX_DESCRIPTION].rstrip()
 
 
 def _colour_of(name: str) -> Colour:

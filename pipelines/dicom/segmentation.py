@@ -21,7 +21,7 @@ from pipelines.dicom.attributes import LOSSY_COMPRESSION, PATIENT, STUDY
 from pipelines.dicom.companion import TYPE_2, acquisition_date, image_reference, reference, series_number_behind
 from pipelines.dicom.derived import MAX_DESCRIPTION, contributing_equipment, marked_description
 from pipelines.dicom.image_series import ImageSeries
-from pipelines.dicom.organs import Organ, OrganObject, organs_with_voxels
+from pipelines.dicom.organs import Organ, OrganObject, algorithm_version, organs_with_voxels
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
 from pipelines.provenance import PRODUCT, Provenance
 
@@ -98,12 +98,6 @@ def segmentation(
     return OrganObject(made, left_out)
 
 
-def algorithm_version(origin: Provenance) -> str:
-    """Version of the program and the beginning of every weights digest, in at most 64 characters (VR LO)."""
-    weights = " ".join(digest[:12] for digest in origin.weights_sha256) or "none"
-    return f"{origin.version}, weights {weights}"[:MAX_DESCRIPTION].rstrip()
-
-
 def _placed(header: Dataset, index: int) -> Dataset:
     """The slice without its patient: the library logs and refuses names and sexes that the standard forbids."""
     slice_ = Dataset()
@@ -151,7 +145,8 @@ def _segment(organ: Organ, number: int, origin: Provenance) -> SegmentDescriptio
         tracking_id=organ.name,
         display_color=CIELabColor.from_rgb(*organ.colour),
     )
-    segment.SegmentedPropertyTypeCodeSequence = [organ.type_code()]
+    # As the library made it, but with the side; it checks the type of what is assigned.
+    put(segment, "SegmentedPropertyTypeCodeSequence", [organ.type_code()])
     return segment
 
 

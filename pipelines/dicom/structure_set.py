@@ -1,4 +1,9 @@
-"""RT Structure Sets: masks on an image series to closed planar contours, and contours to masks."""
+"""RT Structure Sets read: closed planar contours to masks on the grid of an image series.
+
+References
+----------
+PS3.3 C.8.8.5 Structure Set, C.8.8.6 ROI Contour, C.8.8.8 RT ROI Observations
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,45 +15,18 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from pipelines.base import InputRejected
-from pipelines.dicom.companion import (
-    NewInstance,
-    acquisition_date,
-    companion,
-    decimal_strings,
-    image_reference,
-    put_frame_of_reference,
-    reference,
-)
-from pipelines.dicom.contours import filled, outlines
+from pipelines.dicom.contours import filled
 from pipelines.dicom.elements import MALFORMED, items, text, whole_number
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.reading import read_instance
+from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.volume import Volume
-from pipelines.dicom.writing import put
 
 PLANAR_TOLERANCE_MM = 0.5
 """How far the points of one contour may leave their common slice plane."""
 SAME_PLANE_MM = 0.05
 """Contours nearer than this lie in one plane."""
-ROI_NAME_LENGTH = 64
-"""VR LO; some planning systems cut a name after 16 characters."""
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
-DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
-"""Retired SOP Class that a structure set still names the study by (PS3.3 C.8.8.5)."""
-
-
-@dataclass(frozen=True)
-class Roi:
-    """A region as a mask, to be written."""
-
-    name: str
-    """TG-263 name."""
-    mask_zyx: NDArray[np.bool_]
-    """On the grid of the image series."""
-    interpreted_type: str = "ORGAN"
-    """RT ROI Interpreted Type: ORGAN, EXTERNAL, GTV, CTV, PTV, AVOIDANCE ... (PS3.3 C.8.8.8)."""
-    colour: tuple[int, int, int] = (255, 255, 0)
-    """Red, green, blue, 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +38,10 @@ class RoiContours:
     interpreted_type: str
     contours_lps: tuple[NDArray[np.float64], ...]
     """Closed planar contours, each (n, 3) in LPS mm."""
+    image_uids: tuple[frozenset[str], ...]
+    """SOP Instance UIDs that each contour names; often none."""
+    others: int
+    """Contours that are points or open lines and have no inside."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +53,6 @@ class StructureSet:
     series_instance_uid: str
     """Of the images; empty where the file does not say it."""
     rois: tuple[RoiContours, ...]
-
-
-def structure_set(source: ImageSeries, rois: Sequence[Roi], label: str, new: NewInstance) -> Dataset:
-    """An unapproved RT Structure Set on the slices of `source`.
-
-    Contours run half way between pixel centres, so that `masks` gives back exactly what went in; holes are keyholes;
-    every contour names its image. An empty mask is written as an ROI without contours.
-
-    References
-    ----------
-    PS3.3 A.19 RT Structure Set IOD
-    """
-    dataset = companion(source.header, new, RTStructureSetStorage, "RTSTRUCT")
-    put_frame_of_reference(dataset, source.header)
-    put(dataset, "StructureSetLabel", label[:16])
-    date, time = acquisition_date(source.header)
-    put(dataset, "StructureSetDate", date)
-    put(dataset, "StructureSetTime", time)
-    dataset.ReferencedFrameOfReferenceSequence = [_referenced_frame_of_reference(source)]
-    numbered = list(enumerate(rois, start=1))
-    uid = source.frame_of_reference_uid
-    dataset.StructureSetROISequence = [_definition(roi, number, uid) for number, roi in numbered]
-    dataset.ROIContourSequence = [_roi_contour(roi, number, source) for number, roi in numbered]
-    dataset.RTROIObservationsSequence = [_observation(roi, number) for number, roi in numbered]
-    dataset.ApprovalStatus = "UNAPPROVED"
-    return dataset
 
 
 def read_structure_set(path: Path) -> StructureSet:
@@ -125,37 +81,63 @@ def read_structure_set(path: Path) -> StructureSet:
     )
 
 
-def masks(structures: StructureSet, series: ImageSeries) -> Mapping[str, NDArray[np.bool_]]:
-    """Masks of all regions that have contours, by ROI Name, on the grid of `series`.
+@dataclass(frozen=True)
+class RoiMasks:
+    """Regions on the grid of the images, and what of the file they do not show."""
 
-    Where contours are further apart than slices, a slice takes the nearest one within half their distance.
+    masks: Mapping[str, NDArray[np.bool_]]
+    """By ROI Name, or by the name that was asked for."""
+    remarks: tuple[str, ...]
+    """One sentence for whatever was left out or does not fit the images. A name that is none of TG-263 may be
+    anybody's, so such a region is called by its number."""
+
+
+def masks(structures: StructureSet, series: ImageSeries) -> Mapping[str, NDArray[np.bool_]]:
+    """Masks of all regions that have contours on the images; errors as in `roi_masks`."""
+    return roi_masks(structures, series).masks
+
+
+def roi_masks(structures: StructureSet, series: ImageSeries, names: Sequence[str] | None = None) -> RoiMasks:
+    """Masks of the regions on the grid of `series`.
+
+    A voxel belongs to a region if its centre lies inside an odd number of the contours of its slice, so that a contour
+    within another is a hole, whether the two are joined by a keyhole or not. A slice takes the contours of the nearest
+    plane, of two equally near ones the lower, within half the distance of the planes; hence contours on every second
+    slice fill the slices between, and a slice that has none while its neighbours do stays empty. Contours beyond the
+    first and last slice, and points and open lines, are left out with a remark, as is a region that has no others.
+
+    Parameters
+    ----------
+    structures
+        As read.
+    series
+        The images; their Frame of Reference decides, whichever series the structure set names.
+    names
+        The regions wanted, upper and lower case of TG-263 names being alike; None takes all.
 
     Raises
     ------
     InputRejected
-        If the Frames of Reference differ, two regions have one name, or a contour does not lie in a slice plane.
+        If the Frames of Reference differ; a contour does not lie in a slice plane or names a slice that it does not lie
+        in; two regions have one name; or a region of `names` is absent or has no contour on the images.
     """
     if structures.frame_of_reference_uid != series.frame_of_reference_uid:
         raise InputRejected("The structure set and the images have different Frames of Reference")
-    drawn = [roi for roi in structures.rois if roi.contours_lps]
-    if len({roi.name for roi in drawn}) < len(drawn):
-        raise InputRejected("The structure set has two regions of one name")
-    return {roi.name: mask_of(roi.contours_lps, series.volume) for roi in drawn}
+    found: dict[str, NDArray[np.bool_]] = {}
+    remarks: list[str] = []
+    for name, roi in _wanted(structures, names):
+        mask, said = _on_grid(roi, series)
+        remarks += [f"{_public_name(roi)} {one}" for one in said]
+        if mask is not None:
+            found[name] = mask
+        elif names is not None:
+            raise InputRejected(f"The region {name} has no contour on the images")
+    return RoiMasks(found, tuple(remarks))
 
 
 def mask_of(contours_lps: Iterable[NDArray[np.float64]], volume: Volume) -> NDArray[np.bool_]:
-    """Voxels of the volume whose centre lies inside the closed contours; errors as in `masks`."""
-    planes = _planes([volume.indices_xyz(contour) for contour in contours_lps], volume.spacing_zyx_mm[0])
-    mask = np.zeros(volume.array_zyx.shape, dtype=np.bool_)
-    if not planes:
-        return mask
-    positions = np.array(sorted(planes))
-    reach = max(1.0, float(np.median(np.diff(positions))) if len(positions) > 1 else 1.0) / 2 + 1e-3
-    for index, plane in enumerate(mask):
-        nearest = float(positions[np.abs(positions - index).argmin()])
-        if abs(nearest - index) <= reach:
-            plane[:] = filled(planes[nearest], plane.shape)
-    return mask
+    """Voxels of the volume whose centre lies inside the closed contours; rules and errors as in `roi_masks`."""
+    return _filled_slices([volume.indices_xyz(contour) for contour in contours_lps], volume)
 
 
 _READ = (
@@ -168,62 +150,6 @@ _READ = (
     "ROIContourSequence",
     "RTROIObservationsSequence",
 )
-
-
-def _referenced_frame_of_reference(source: ImageSeries) -> Dataset:
-    series = Dataset()
-    series.SeriesInstanceUID = source.series_instance_uid
-    series.ContourImageSequence = [image_reference(header) for header in source.headers]
-    study = reference(DETACHED_STUDY_MANAGEMENT, source.header.StudyInstanceUID)
-    study.RTReferencedSeriesSequence = [series]
-    item = Dataset()
-    item.FrameOfReferenceUID = source.frame_of_reference_uid
-    item.RTReferencedStudySequence = [study]
-    return item
-
-
-def _definition(roi: Roi, number: int, frame_of_reference_uid: str) -> Dataset:
-    item = Dataset()
-    item.ROINumber = number
-    item.ReferencedFrameOfReferenceUID = frame_of_reference_uid
-    put(item, "ROIName", roi.name[:ROI_NAME_LENGTH])
-    item.ROIGenerationAlgorithm = "AUTOMATIC"
-    return item
-
-
-def _observation(roi: Roi, number: int) -> Dataset:
-    item = Dataset()
-    item.ObservationNumber = number
-    item.ReferencedROINumber = number
-    item.RTROIInterpretedType = roi.interpreted_type
-    put(item, "ROIInterpreter", None)
-    return item
-
-
-def _roi_contour(roi: Roi, number: int, source: ImageSeries) -> Dataset:
-    item = Dataset()
-    item.ROIDisplayColor = list(roi.colour)
-    item.ReferencedROINumber = number
-    contours = [
-        _contour(polygon, index, source)
-        for index in np.flatnonzero(source.volume.with_array(roi.mask_zyx).array_zyx.any(axis=(1, 2))).tolist()
-        for polygon in outlines(roi.mask_zyx[index])
-    ]
-    for contour_number, contour in enumerate(contours, start=1):
-        contour.ContourNumber = contour_number
-    if contours:
-        item.ContourSequence = contours
-    return item
-
-
-def _contour(polygon: NDArray[np.float64], index: int, source: ImageSeries) -> Dataset:
-    points = source.volume.points_lps(np.column_stack([polygon, np.full(len(polygon), index)]))
-    item = Dataset()
-    item.ContourImageSequence = [image_reference(source.headers[index])]
-    item.ContourGeometricType = "CLOSED_PLANAR"
-    item.NumberOfContourPoints = len(points)
-    item.ContourData = decimal_strings(points.ravel())
-    return item
 
 
 def _frame_of_reference_uid(dataset: Dataset, definitions: Sequence[Dataset]) -> str:
@@ -252,12 +178,19 @@ def _read_roi(
     if number is None:
         raise InputRejected("The structure set has a region without ROI Number")
     drawn = items(contours.get(number, Dataset()), "ContourSequence")
+    closed = [item for item in drawn if text(item, "ContourGeometricType") in CLOSED]
     return RoiContours(
         number=number,
         name=text(definition, "ROIName"),
         interpreted_type=types.get(number, ""),
-        contours_lps=tuple(_points(item) for item in drawn if text(item, "ContourGeometricType") in CLOSED),
+        contours_lps=tuple(_points(item) for item in closed),
+        image_uids=tuple(_image_uids(item) for item in closed),
+        others=len(drawn) - len(closed),
     )
+
+
+def _image_uids(item: Dataset) -> frozenset[str]:
+    return frozenset(text(image, "ReferencedSOPInstanceUID") for image in items(item, "ContourImageSequence"))
 
 
 def _points(item: Dataset) -> NDArray[np.float64]:
@@ -268,6 +201,83 @@ def _points(item: Dataset) -> NDArray[np.float64]:
     if len(points) < 3 or not np.isfinite(points).all():
         raise InputRejected("The structure set has a closed contour of less than three points")
     return points
+
+
+def _wanted(structures: StructureSet, names: Sequence[str] | None) -> list[tuple[str, RoiContours]]:
+    """Regions with the names that they go by."""
+    if names is None:
+        chosen = [(roi.name, roi) for roi in structures.rois]
+    else:
+        chosen = [(name, roi) for name in names for roi in structures.rois if _is_called(roi, name)]
+        for name in set(names) - {name for name, _ in chosen}:
+            raise InputRejected(f"The structure set has no region {name}")
+    drawn = [name for name, roi in chosen if roi.contours_lps]
+    if len(set(drawn)) < len(drawn):
+        raise InputRejected("The structure set has two regions of one name")
+    return chosen
+
+
+def _is_called(roi: RoiContours, name: str) -> bool:
+    return (standard_name(roi.name) or roi.name) == (standard_name(name) or name)
+
+
+def _public_name(roi: RoiContours) -> str:
+    return standard_name(roi.name) or f"ROI {roi.number}"
+
+
+def _on_grid(roi: RoiContours, series: ImageSeries) -> tuple[NDArray[np.bool_] | None, list[str]]:
+    """The mask, None where no contour lies on the images, and what is to be said about it."""
+    contours = [series.volume.indices_xyz(contour) for contour in roi.contours_lps]
+    remarks = [f"has {roi.others} contours that are points or open"] if roi.others else []
+    if not contours:
+        return None, [*remarks, "has no closed contour"]
+    absent = _count_absent_images(roi, contours, series)
+    if absent:
+        remarks.append(f"has {absent} of {len(contours)} contours that name images which the series does not have")
+    last = len(series.headers) - 1
+    beyond = sum(not -0.5 <= contour[:, 2].mean() <= last + 0.5 for contour in contours)
+    if beyond:
+        remarks.append(f"has {beyond} of {len(contours)} contours outside of the images")
+    mask = _filled_slices(contours, series.volume)
+    return (mask, remarks) if mask.any() else (None, [*remarks, "has no voxel in the images"])
+
+
+def _count_absent_images(
+    roi: RoiContours, contours_xyz: Sequence[NDArray[np.float64]], series: ImageSeries
+) -> int:  # fmt: skip
+    """How many contours name only images that the series lacks.
+
+    Raises
+    ------
+    InputRejected
+        If one names a slice of the series and lies farther from it than the next slice does.
+    """
+    slices: dict[str, list[int]] = {}
+    for index, header in enumerate(series.headers):
+        slices.setdefault(text(header, "SOPInstanceUID"), []).append(index)
+    absent = 0
+    for contour, uids in zip(contours_xyz, roi.image_uids, strict=True):
+        named = [index for uid in uids for index in slices.get(uid, ())]
+        if named and min(abs(contour[:, 2].mean() - index) for index in named) > 1:
+            raise InputRejected("A contour names an image in which it does not lie")
+        absent += bool(uids) and not named
+    return absent
+
+
+def _filled_slices(contours_xyz: Sequence[NDArray[np.float64]], volume: Volume) -> NDArray[np.bool_]:
+    planes = _planes(contours_xyz, volume.spacing_zyx_mm[0])
+    mask = np.zeros(volume.array_zyx.shape, dtype=np.bool_)
+    if not planes:
+        return mask
+    positions = np.array(sorted(planes))
+    # Rounded, so that planes exactly half way between slices go the same way on every machine.
+    reach = max(1.0, round(float(np.median(np.diff(positions))), 3) if len(positions) > 1 else 1.0) / 2
+    for index, plane in enumerate(mask):
+        above = np.round(positions - index, 3)
+        nearest = int(np.abs(above).argmin())
+        if -reach <= above[nearest] < reach:
+            plane[:] = filled(planes[positions[nearest]], plane.shape)
+    return mask
 
 
 def _planes(contours_xyz: Sequence[NDArray[np.float64]], spacing_mm: float) -> dict[float, list[NDArray[np.float64]]]:
