@@ -27,6 +27,8 @@ from pipelines.provenance import PRODUCT, Provenance
 
 SERIES_PLACE = 2
 """Of the series that are made of one source, which this is in a list sorted by number."""
+UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
+"""Content Date and Time must have a value, also where the images state no date at all and no clock is asked."""
 
 _GEOMETRY = (
     "SOPClassUID",
@@ -158,9 +160,11 @@ def _settle(made: Dataset, source: ImageSeries, origin: Provenance, description:
     copy_elements(header, made, ("BodyPartExamined",))
     put(made, "SeriesDescription", marked_description(description, origin.labelling))
     date, time = acquisition_date(header)
-    for event in ("Content", "InstanceCreation", "Series"):
+    for event in ("InstanceCreation", "Series"):
         put(made, f"{event}Date", date)
         put(made, f"{event}Time", time)
+    put(made, "ContentDate", date or UNKNOWN_DATE)
+    put(made, "ContentTime", time or UNKNOWN_TIME)
     made.ContentQualification = origin.labelling.content_qualification
     made.ContributingEquipmentSequence = contributing_equipment(header, origin)
     organization = origin.uid("segmentation dimensions", source.series_instance_uid)
