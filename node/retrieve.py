@@ -13,6 +13,7 @@ from node.config import Peer
 from node.errors import DeliveryError, PeerRefused
 from node.roles import Exact, RoleRule
 from node.scu import Scu
+from node.sop_classes import LABEL_MAP_SEGMENTATION_STORAGE
 
 MODALITIES = {
     uid.CTImageStorage: "CT",
@@ -24,6 +25,8 @@ MODALITIES = {
     uid.RTPlanStorage: "RTPLAN",
     uid.RTIonPlanStorage: "RTPLAN",
     uid.RTDoseStorage: "RTDOSE",
+    uid.SegmentationStorage: "SEG",
+    LABEL_MAP_SEGMENTATION_STORAGE: "SEG",
     uid.SpatialRegistrationStorage: "REG",
     uid.DeformableSpatialRegistrationStorage: "REG",
 }

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage
+from pydicom.valuerep import format_number_as_ds
 
 from pipelines.dicom.attributes import LOSSY_COMPRESSION, PATIENT, STUDY
 from pipelines.dicom.companion import TYPE_2, acquisition_date, image_reference, reference, series_number_behind
 from pipelines.dicom.derived import MAX_DESCRIPTION, contributing_equipment, marked_description
+from pipelines.dicom.elements import number, numbers
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.organs import Organ, OrganObject, algorithm_version, organs_with_voxels
 from pipelines.dicom.writing import copy_elements, put, put_empty_where_absent
@@ -30,7 +32,7 @@ SERIES_PLACE = 2
 UNKNOWN_DATE, UNKNOWN_TIME = "19000101", "000000"
 """Content Date and Time must have a value, also where the images state no date at all and no clock is asked."""
 
-_GEOMETRY = (
+_IDENTITY = (
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -40,13 +42,9 @@ _GEOMETRY = (
     "Modality",
     "Rows",
     "Columns",
-    "PixelSpacing",
-    "SliceThickness",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
     *LOSSY_COMPRESSION,
 )
-"""What the library is told of a source slice: where it lies and which it is, and nothing about the patient."""
+"""What the library is told of a source slice beside where it lies, and nothing about the patient."""
 
 
 def segmentation(
@@ -76,14 +74,15 @@ def segmentation(
         If a mask is not on the grid, or a name can not be the name of an organ.
     """
     organs, left_out = organs_with_voxels(source, masks)
+    spacing_mm = source.volume.spacing_zyx_mm[0]
     with warnings.catch_warnings():
         # The library's warnings quote what it was given.
         warnings.simplefilter("ignore", UserWarning)
         made = Segmentation(
-            source_images=[_placed(header, index) for index, header in enumerate(source.headers)],
+            source_images=[_placed(header, index, spacing_mm) for index, header in enumerate(source.headers)],
             pixel_array=_segment_numbers([mask for _, mask in organs]),
             segmentation_type=SegmentationTypeValues.BINARY,
-            segment_descriptions=[_segment(organ, number, origin) for number, (organ, _) in enumerate(organs, start=1)],
+            segment_descriptions=[_segment(organ, place, origin) for place, (organ, _) in enumerate(organs, start=1)],
             series_instance_uid=origin.uid("segmentation series", source.series_instance_uid),
             series_number=series_number_behind(source.header, SERIES_PLACE),
             sop_instance_uid=origin.uid("segmentation", source.series_instance_uid),
@@ -100,10 +99,14 @@ def segmentation(
     return OrganObject(made, left_out)
 
 
-def _placed(header: Dataset, index: int) -> Dataset:
+def _placed(header: Dataset, index: int, spacing_mm: float) -> Dataset:
     """The slice without its patient: the library logs and refuses names and sexes that the standard forbids."""
     slice_ = Dataset()
-    copy_elements(header, slice_, _GEOMETRY)
+    copy_elements(header, slice_, _IDENTITY)
+    # Written anew: many scanners give more digits than the 16 characters of VR DS, and the thickness is often absent.
+    for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
+        put(slice_, keyword, [format_number_as_ds(value) for value in numbers(header, keyword, count) or ()])
+    slice_.SliceThickness = format_number_as_ds(number(header, "SliceThickness") or spacing_mm)
     put_empty_where_absent(slice_, TYPE_2)
     if "ReferencedFrameNumber" in header:
         # The library takes one multi-frame image or many single ones; `_name_frames` says what they are.
@@ -118,17 +121,17 @@ def _stand_in(index: int) -> str:
 
 def _segment_numbers(masks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """Number of the segment at each voxel; with an axis more, [slice, row, column, segment], where organs overlap."""
-    numbers = np.zeros(masks[0].shape, dtype=np.uint8)
+    segments = np.zeros(masks[0].shape, dtype=np.uint8)
     if len(masks) > np.iinfo(np.uint8).max or (np.add.reduce(masks, dtype=np.uint8) > 1).any():
         return np.stack(masks, axis=-1).astype(np.uint8)
-    for number, mask in enumerate(masks, start=1):
-        numbers[mask] = number
-    return numbers
+    for segment, mask in enumerate(masks, start=1):
+        segments[mask] = segment
+    return segments
 
 
-def _segment(organ: Organ, number: int, origin: Provenance) -> SegmentDescription:
+def _segment(organ: Organ, place: int, origin: Provenance) -> SegmentDescription:
     segment = SegmentDescription(
-        segment_number=number,
+        segment_number=place,
         segment_label=organ.name,
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=organ.code,

@@ -16,6 +16,7 @@ from pydicom.dataset import FileMetaDataset
 from node.config import load_config
 from node.errors import ConfigError
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
+from node.sop_classes import LABEL_MAP_SEGMENTATION_STORAGE
 from pipelines.base import Labelling
 from pipelines.copy_series import CopySeries
 from tests.pipelines.conftest import inputs
@@ -83,6 +84,7 @@ def mr(**elements: Any) -> Dataset:
 MADE_AFTERWARDS = [
     ("a result that comes back", "derived", ct("rtnode", "enhance_cbct", ImageType=AFTERWARDS)),
     ("a structure set of rtnode", "derived", of_class(uid.RTStructureSetStorage, Manufacturer="rtnode")),
+    ("a segmentation of rtnode", "derived", of_class(uid.SegmentationStorage, Manufacturer="rtnode")),
     ("a report of rtnode", "derived", of_class(uid.ComprehensiveSRStorage, Manufacturer="rtnode")),
     ("a result that a TPS calls its own", "derived", varian("ARIA", SeriesDescription="CBCT+ NOT FOR TREATMENT")),
     ("made-up patients are no results", "structure_set", of_class(uid.RTStructureSetStorage, Manufacturer="rtnode x")),
@@ -125,7 +127,9 @@ OBJECTS = [
     ("Treatment Summary", "treatment_record", of_class(uid.RTTreatmentSummaryRecordStorage)),
     ("portal image at 6 MV", "rt_image", of_class(uid.RTImageStorage, KVP="6000")),
     ("screen capture at a CT", UNKNOWN_ROLE, of_class(uid.SecondaryCaptureImageStorage, Modality="CT")),
-    ("segmentation", UNKNOWN_ROLE, of_class(uid.SegmentationStorage)),
+    ("Segmentation", "segmentation", of_class(uid.SegmentationStorage)),
+    ("Label Map Segmentation", "segmentation", of_class(LABEL_MAP_SEGMENTATION_STORAGE)),
+    ("Surface Segmentation", UNKNOWN_ROLE, of_class(uid.SurfaceSegmentationStorage)),
     ("MR", "mr", mr(ImageType=["DERIVED", "PRIMARY", "AXIAL"])),
     ("enhanced MR", "mr", of_class(uid.EnhancedMRImageStorage)),
     ("MR localizer", "localizer", mr(SeriesDescription="FAST LOCALIZER")),
@@ -310,7 +314,7 @@ PYDICOM_FILES = [
     ("MR_small.dcm", "mr"),
     ("rtplan.dcm", "plan"),
     ("rtdose.dcm", "dose"),
-    ("liver_1frame.dcm", UNKNOWN_ROLE),
+    ("liver_1frame.dcm", "segmentation"),
 ]
 STS = "sts_dicom/ibsi_validation/dicom"
 REAL_FILES = [

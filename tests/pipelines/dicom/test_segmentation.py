@@ -113,13 +113,14 @@ def test_the_frames_of_an_enhanced_source_are_named(tmp_path: Path, caplog: pyte
     assert np.array_equal(read_segmentation(path, series).masks["Bladder"], ball())
 
 
-@pytest.mark.parametrize("kind", ["lossy", "bare", "breast", "oblique"])
+@pytest.mark.parametrize("kind", ["lossy", "bare", "breast", "oblique", "wordy"])
 def test_every_kind_of_source_gives_a_valid_object(tmp_path: Path, kind: str) -> None:
     bare = dict.fromkeys(("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ContentDate", "Manufacturer"))
     paths = {
         "lossy": lambda: write(ct_series(), tmp_path, JPEGLSNearLossless),
         "bare": lambda: write(ct_series(ContentTime=None, **bare), tmp_path),
         "breast": lambda: write(ct_series(BodyPartExamined="BREAST", Laterality="L"), tmp_path),
+        "wordy": lambda: write_quietly(wordy(), tmp_path),
         "oblique": lambda: write(ct_series(ImageOrientationPatient=[0.8, 0.6, 0.0, -0.6, 0.8, 0.0]), tmp_path),
     }[kind]()
     series = read_image_series(paths)
@@ -127,6 +128,14 @@ def test_every_kind_of_source_gives_a_valid_object(tmp_path: Path, kind: str) ->
     assert dciodvfy_errors(path) == []
     assert np.array_equal(read_segmentation(path, series).masks["Rectum"], organ_masks()["Rectum"])
     assert (dcmread(path).LossyImageCompression == "01") is (kind == "lossy")
+
+
+def wordy() -> list[Dataset]:
+    """More digits than VR DS takes, and no Slice Thickness: both are common."""
+    return [
+        unchecked(one, PixelSpacing="2.00000000000000001\\1.50000000000000001")
+        for one in ct_series(SliceThickness=None)
+    ]
 
 
 @pytest.mark.req("NODE-05")
