@@ -77,6 +77,7 @@ def evaluate(
 ) -> Mapping[str, float]:
     """Figures by name, NAME_METHOD_VIEWS_views_UNIT: mean over test patients; SD over their slices with _sd.
 
+    The method under test is run with `settings`, but with T = 1, and as ours_tT with each larger T of the study.
     Test patients are those whose split says so, where their slices are whole. With `comparators`, the others are tuned
     on whole slices of the training patients, where there are any, and measured beside the method under test; filtered
     backprojection and the iterative one, which need no tuning, always are. Into `output` go report.html, report.json,

@@ -90,7 +90,7 @@ def draw_curves(report: FewViewReport, png: Path) -> None:
         axis.minorticks_off()
         axis.set_xlabel("views")
         axis.set_ylabel(label)
-    figure.axes[0].legend(fontsize=7)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     figure.savefig(png, dpi=90)
 
 

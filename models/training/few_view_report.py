@@ -37,7 +37,7 @@ _KINDS: Mapping[str, str] = {"bright": "disc +50 HU", "dark": "disc -50 HU", "pl
 _METHOD_UNDER_TEST = "_ours_"
 
 _HEADING = """\
-{patients} test patients, {slices} slices each for most methods; simulated fan beam of 595 mm source to axis, measured
+{patients} test patients, up to {slices} slices of each; simulated fan beam of 595 mm source to axis, measured
 inside the body and the circle that every view sees. Parts are those of {usual} views in a full turn. Mean over patients
 (SD over slices); n is the number of slices. The rise of an edge is that of the mean edge of the truth, edges
 that stand alone. Blobs are counted in the difference to the truth over discs of 5 mm, beyond 25 HU: invented where the
