@@ -4,7 +4,8 @@ import pytest
 
 from models.training.few_view_goals import goals
 from models.training.few_view_measures import Measured, Recovered, Values
-from models.training.few_view_report import FewViewReport, of_method_under_test, title
+from models.training.few_view_methods import title
+from models.training.few_view_report import FewViewReport, of_method_under_test
 from models.training.few_view_scans import Condition
 from models.training.few_view_study import FewViewStudy
 from models.weights import Card
