@@ -44,7 +44,9 @@ def test_a_truth_with_no_strong_edge_in_the_region_measures_nothing() -> None:
     assert edge_rise_mm(disc(1.0), disc(0.8), middle, 1.0) is None
 
 
-def test_a_thin_bar_is_no_edge_that_stands_alone() -> None:
+@pytest.mark.parametrize("behind_hu", [0.0, 400.0])
+def test_a_thin_bar_is_no_edge_that_stands_alone(behind_hu: float) -> None:
     truth = np.zeros((SIDE, SIDE))
-    truth[:, 60:63] = 800.0
+    truth[:, 60:63] = 900.0
+    truth[:, 63:] = behind_hu
     assert edge_rise_mm(truth, truth, EVERYWHERE, 1.0) is None
