@@ -38,7 +38,7 @@ class FewViewStudy:
     prior_grid: tuple[int, ...] = (25, 50, 100, 200)
     """Depths that the prior alone is started from."""
     prior_steps: int = 50
-    dds_grid: tuple[float, ...] = (100.0, 300.0, 1000.0, 3000.0)
+    dds_grid: tuple[float, ...] = (1e4, 3e4, 1e5, 3e5, 1e6)
     dds_steps: int = 100
     dds_is_everywhere: bool = False
     """DDS also at the most and the fewest views."""

@@ -8,14 +8,22 @@ import numpy as np
 
 from models.diffusion import DiffusionPrior
 from models.metrics import psnr_db
-from models.training.few_view_methods import Method, decomposed_sampling, prior_alone, total_variation
+from models.training.few_view_methods import (
+    DDS,
+    PRIOR,
+    TV,
+    Method,
+    decomposed_sampling,
+    prior_alone,
+    total_variation,
+)
 from models.training.few_view_scans import ScannedPatient, ScannedSlices
 from models.training.few_view_study import FewViewStudy
 from models.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
-_MOST_BEYOND = 3
+_MOST_BEYOND = 5
 """Values that a grid may get beyond either end."""
 
 
@@ -43,7 +51,19 @@ class Tuned:
     def words(self) -> dict[str, str]:
         """By method, for a report."""
         weights = ", ".join(f"{weight:g} mm at {views} views" for views, weight in self.tv_weight_mm.items())
-        return {"tv": weights, "prior": f"depth {self.prior_depth}", "dds": f"data weight {self.dds_data_weight:g}"}
+        ended = "".join(f"; at {views} views nothing beyond it was tried" for views in self._ended(TV))
+        depth = f"depth {self.prior_depth}" + "; nothing beyond it was tried" * len(self._ended(PRIOR))
+        weight = f"data weight {self.dds_data_weight:g}" + "; nothing beyond it was tried" * len(self._ended(DDS))
+        return {TV: weights + ended, PRIOR: depth, DDS: weight}
+
+    def _ended(self, method: str) -> list[int]:
+        """Views at which the best of a method was the least or the largest that was tried."""
+        views = dict.fromkeys(trial.views for trial in self.trials if trial.method == method)
+        return [number for number in views if self._is_ended(method, number)]
+
+    def _is_ended(self, method: str, views: int) -> bool:
+        tried = {trial.value: trial.psnr_db for trial in self.trials if (trial.method, trial.views) == (method, views)}
+        return max(tried, key=lambda value: tried[value]) in (min(tried), max(tried))
 
 
 def climbed(
@@ -55,7 +75,7 @@ def climbed(
     """Value with the best score, and all scores it took: from the start to the better neighbour, and so to the top.
 
     It is better than both of its neighbours, so not at an end of what was tried: a grid whose end is the best goes on
-    in the ratio of its last two, up to three values farther and within the limits.
+    in the ratio of its last two, up to five values farther and within the limits.
     """
     values = _longer(sorted(grid), limits)
     scores: dict[float, float] = {}

@@ -1,6 +1,6 @@
 import pytest
 
-from models.training.few_view_tuning import climbed
+from models.training.few_view_tuning import Trial, Tuned, climbed
 
 GRID = (60.0, 125.0, 250.0, 500.0, 1000.0, 2000.0)
 
@@ -36,3 +36,11 @@ def test_a_parameter_stays_within_its_limits() -> None:
 
 def test_where_all_are_alike_the_start_is_kept() -> None:
     assert climbed(GRID, lambda tried: 0.0, 250.0)[0] == 250.0
+
+
+def test_a_choice_at_the_end_of_what_was_tried_is_admitted() -> None:
+    ended = [Trial("dds", 80, value, value) for value in (1.0, 10.0)]
+    inside = [Trial("tv", 80, value, -abs(value - 250.0)) for value in (125.0, 250.0, 500.0)]
+    words = Tuned({80: 250.0}, 25, 10.0, [*ended, *inside]).words()
+    assert words["dds"] == "data weight 10; nothing beyond it was tried"
+    assert words["tv"] == "250 mm at 80 views" and words["prior"] == "depth 25"
