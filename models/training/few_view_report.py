@@ -12,7 +12,7 @@ from jinja2 import Environment
 
 from models.training.few_view_goals import goals
 from models.training.few_view_measures import Measured, Recovered
-from models.training.few_view_methods import TITLES, title
+from models.training.few_view_methods import DDS, PRIOR, TITLES, TV, title
 from models.training.few_view_scans import Condition
 from models.training.few_view_study import FewViewStudy
 from models.training.few_view_tuning import Tuned
@@ -140,9 +140,15 @@ class FewViewReport:
 
     def sentences(self) -> list[str]:
         """What the figures say about the goals, and how it was run."""
-        tuned = self.tuned.words() if self.tuned is not None else {}
-        said = [f"{title(name)}: {words}." for name, words in self.parameters.items() if words and name not in tuned]
-        said += [f"{title(name)}, tuned on training patients: {words}." for name, words in tuned.items()]
+        # That of total variation depends on the views, so it is told below.
+        said = [f"{title(name)}: {words}." for name, words in self.parameters.items() if words and name != TV]
+        if self.tuned is not None:
+            tuned = "; ".join(f"{title(name)} ({words})" for name, words in self.tuned.words().items())
+            said.append(
+                f"Tuned on training patients for PSNR at {self.study.photons:.0e} photons, and used at others as well: "
+                f"{tuned}. {title(TV)} takes {self.study.tv_iterations} iterations; {title(PRIOR)} and {title(DDS)} "
+                f"were tuned at {self.study.reference_views} views."
+            )
         if self.growth_seconds:
             times = ", ".join(f"{n} in {seconds:.1f} s" for n, seconds in self.growth_seconds.items())
             said.append(f"CPU time of {title('ours')} at {self.study.reference_views} views by slices: {times}.")
