@@ -7,7 +7,7 @@ from models.training.few_view_scans import Condition
 
 @dataclass(frozen=True)
 class FewViewStudy:
-    """The default takes about half an hour on one core with two test and two training patients.
+    """The default takes about 25 minutes of one core with two test and two training patients.
 
     Raises
     ------
@@ -15,9 +15,9 @@ class FewViewStudy:
         If some views are no regular selection of the most views.
     """
 
-    slices: int = 2
+    slices: int = 4
     """Of each test patient, for every method that is fast."""
-    costly_slices: int = 1
+    costly_slices: int = 2
     """The first of them, for what is slow: DDS, more steps, other photons, lesions, the published descent."""
     tuning_slices: int = 1
     """Of each training patient."""
@@ -38,7 +38,7 @@ class FewViewStudy:
     prior_grid: tuple[int, ...] = (25, 50, 100, 200)
     """Depths that the prior alone is started from."""
     prior_steps: int = 50
-    dds_grid: tuple[float, ...] = (1e4, 3e4, 1e5, 3e5, 1e6)
+    dds_grid: tuple[float, ...] = (1e3, 3e3, 1e4, 3e4, 1e5)
     dds_steps: int = 100
     dds_is_everywhere: bool = False
     """DDS also at the most and the fewest views."""

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _MOST_BEYOND = 5
 """Values that a grid may get beyond either end."""
+_LEAST_GAIN_DB = 0.05
+"""A neighbour that is better by less is no reason to go on: some parameters do better for ever, by next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def climbed(
 ) -> tuple[float, dict[float, float]]:
     """Value with the best score, and all scores it took: from the start to the better neighbour, and so to the top.
 
-    It is better than both of its neighbours, so not at an end of what was tried: a grid whose end is the best goes on
+    No neighbour is better by 0.05 (dB), so it is not at an end of what was tried: a grid whose end is the best goes on
     in the ratio of its last two, up to five values farther and within the limits.
     """
     values = _longer(sorted(grid), limits)
@@ -86,7 +88,7 @@ def climbed(
             if values[number] not in scores:
                 scores[values[number]] = score(values[number])
         best = max(beside, key=lambda number: scores[values[number]])
-        if best == at:
+        if scores[values[best]] <= scores[values[at]] + _LEAST_GAIN_DB:
             return values[at], scores
         at = best
 
