@@ -20,10 +20,15 @@ def outlines(mask: NDArray[np.bool_]) -> list[Polygon]:
     A hole is joined to its outer contour by a channel of no width (a keyhole), as PS3.3 C.8.8.6.3 asks for. Filling the
     contours (`filled`) gives back exactly the mask.
     """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return []
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     # The frame of zeros closes contours that would run out of the image.
-    generator = contour_generator(z=np.pad(mask, 1).astype(np.float64), fill_type=FillType.OuterOffset)
+    generator = contour_generator(z=np.pad(part, 1).astype(np.float64), fill_type=FillType.OuterOffset)
     polygons, offsets = cast("tuple[list[Polygon], list[NDArray[np.uint32]]]", generator.filled(HALF_LEVEL, 2.0))
-    return [_keyholed(_rings(points, bounds)) for points, bounds in zip(polygons, offsets, strict=True)]
+    corner = np.array([columns[0], rows[0]], dtype=np.float64) - 1.0
+    return [_keyholed(_rings(points + corner, bounds)) for points, bounds in zip(polygons, offsets, strict=True)]
 
 
 def filled(polygons: Iterable[Polygon], shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -38,7 +43,7 @@ def filled(polygons: Iterable[Polygon], shape: tuple[int, int]) -> NDArray[np.bo
 
 
 def _rings(points: Polygon, bounds: NDArray[np.uint32]) -> list[Polygon]:
-    return [_corners(points[start : end - 1] - 1.0) for start, end in pairwise(bounds.tolist())]
+    return [_corners(points[start : end - 1]) for start, end in pairwise(bounds.tolist())]
 
 
 def _corners(ring: Polygon) -> Polygon:

@@ -84,12 +84,15 @@ def parametric_map(
 
 
 def _settled(made: Dataset, image: Dataset, quantity: Quantity, origin: Provenance) -> Dataset:
-    """What the library leaves out, or fills in from the clock."""
+    """What the library leaves out, or fills in from the clock or by chance."""
     put(made, "SeriesDescription", marked_description(quantity.description, origin.labelling))
     date, time = acquisition_date(image)
     for event in ("Content", "InstanceCreation", "Series"):
         put(made, f"{event}Date", date)
         put(made, f"{event}Time", time)
     settle_laterality(made)
+    organization = origin.uid("map dimensions", quantity.label)
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
     made.ContributingEquipmentSequence = list(image.ContributingEquipmentSequence)
     return made

@@ -199,5 +199,6 @@ def _contour(polygon: Polygon, index: int, source: ImageSeries) -> Dataset:
     item.ContourImageSequence = [image_reference(source.headers[index])]
     item.ContourGeometricType = "CLOSED_PLANAR"
     item.NumberOfContourPoints = len(points)
-    item.ContourData = decimal_strings(points.ravel())
+    # Not judged one by one, which would take longer than all the rest: a coordinate is never too long.
+    put(item, "ContourData", decimal_strings(points.ravel()))
     return item
