@@ -117,6 +117,26 @@ class SparseReconstruction(Pipeline):
         except TrainingDataError as error:
             raise PipelineError(str(error)) from error
 
+    def evaluate(
+        self,
+        data: Path,
+        output: Path,
+        progress: Progress = no_progress,
+        comparators: bool = True,
+        record: bool = False,
+    ) -> Mapping[str, float]:
+        """Compare reconstructions of simulated scans of the test patients below `data` with the truth."""
+        from models.training.few_view_evaluation import evaluate
+        from pipelines.training_data import training_volumes
+
+        try:
+            volumes = training_volumes(data)
+            return evaluate(
+                self.weights, volumes, output, self._method(), progress=progress, comparators=comparators, record=record
+            )
+        except (TrainingDataError, WeightsError) as error:
+            raise PipelineError(str(error)) from error
+
     def _method(self) -> FewViewSettings:
         return FewViewSettings(steps=self.steps, seeds=self.seeds)
 
