@@ -137,12 +137,12 @@ def published_descent(prior: DiffusionPrior, iterations: int, start: Method, see
 
 def ours(prior: DiffusionPrior, settings: FewViewSettings, steps: int) -> Method:
     """The method under test with T steps."""
-    settings = replace(settings, steps=steps, depth=max(steps, settings.depth))
+    settings = replace(settings, steps=steps)
 
     def run(scan: ScannedSlices) -> Images:
         return few_view.reconstructed(scan.measured, prior, scan.exposure.water_per_mm, settings).images
 
-    words = f"T = {steps}, depth {settings.depth}, {settings.seeds} seeds, at most {settings.iterations} iterations"
+    words = f"T = {steps}, {settings.seeds} seeds, at most {settings.iterations} iterations"
     return Method(OURS if steps == 1 else f"{OURS}_t{steps}", words, run)
 
 

@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _MOST_BEYOND = 5
 """Values that a grid may get beyond either end."""
+_END = "nothing beyond it was tried"
 _LEAST_GAIN_DB = 0.05
 """A neighbour that is better by less is no reason to go on: some parameters do better for ever, by next to nothing."""
 
@@ -53,19 +54,18 @@ class Tuned:
     def words(self) -> dict[str, str]:
         """By method, for a report."""
         weights = ", ".join(f"{weight:g} mm at {views} views" for views, weight in self.tv_weight_mm.items())
-        ended = "".join(f"; at {views} views nothing beyond it was tried" for views in self._ended(TV))
-        depth = f"depth {self.prior_depth}" + "; nothing beyond it was tried" * len(self._ended(PRIOR))
-        weight = f"data weight {self.dds_data_weight:g}" + "; nothing beyond it was tried" * len(self._ended(DDS))
-        return {TV: weights + ended, PRIOR: depth, DDS: weight}
+        ended = [views for views, weight in self.tv_weight_mm.items() if self._is_end(TV, weight, views)]
+        weights += "".join(f"; at {views} views {_END}" for views in ended)
+        others = {PRIOR: ("depth", self.prior_depth), DDS: ("data weight", self.dds_data_weight)}
+        return {TV: weights} | {
+            method: f"{name} {value:g}" + f"; {_END}" * self._is_end(method, value)
+            for method, (name, value) in others.items()
+        }
 
-    def _ended(self, method: str) -> list[int]:
-        """Views at which the best of a method was the least or the largest that was tried."""
-        views = dict.fromkeys(trial.views for trial in self.trials if trial.method == method)
-        return [number for number in views if self._is_ended(method, number)]
-
-    def _is_ended(self, method: str, views: int) -> bool:
-        tried = {trial.value: trial.psnr_db for trial in self.trials if (trial.method, trial.views) == (method, views)}
-        return max(tried, key=lambda value: tried[value]) in (min(tried), max(tried))
+    def _is_end(self, method: str, value: float, views: int | None = None) -> bool:
+        """Whether a value is the least or the largest that was tried."""
+        tried = [one.value for one in self.trials if one.method == method and views in (None, one.views)]
+        return bool(tried) and not min(tried) < value < max(tried)
 
 
 def climbed(

@@ -57,6 +57,13 @@ def test_organs_that_do_not_overlap_come_back_too(tmp_path: Path) -> None:
     assert all(np.array_equal(found.masks[name], parts[name]) for name in parts)
 
 
+def test_frames_that_begin_within_a_byte_come_back_too(tmp_path: Path) -> None:
+    series = read_image_series(write(ct_series(ramp(3, 5, 7)), tmp_path))
+    random = np.random.default_rng(1).random((3, 5, 7)) < 0.5
+    path = written(segmentation(series, {"Bladder": random, "Rectum": ~random}, ORIGIN, "Organs").dataset, tmp_path)
+    assert np.array_equal(read_segmentation(path, series).masks["Rectum"], ~random)
+
+
 @pytest.mark.req("NODE-05")
 def test_a_segment_says_what_it_is_and_what_found_it(tmp_path: Path) -> None:
     dataset = made(images(tmp_path))
