@@ -51,13 +51,14 @@ class FewViewSettings:
     seeds: int = 4
     """Draws of the noise."""
     first_seed: int = 0
-    iterations: int = 20
+    iterations: int = 30
     """Most of them."""
     data_iterations: int = 8
     """Steps towards the data in each."""
     trust: float = 2.0
     """Standard deviation that d leaves to f(x_T), as a multiple of that of the noise of the depth."""
-    stop: StopRules = field(default_factory=lambda: StopRules(noise_level=1.5, patience=None))
+    stop: StopRules = field(default_factory=lambda: StopRules(noise_level=1.2, patience=None))
+    """At 1.5 the PSNR was as good, but small lesions of low contrast lost a quarter more of theirs."""
     tv_weight_mm: float = 350.0
     tv_iterations: int = 80
     batch: int = 8
