@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,6 +106,22 @@ def test_a_displaced_panel_needs_a_full_turn() -> None:
     geometry = replace(HALF_FAN, arc_deg=200.0)
     with pytest.raises(ValueError, match="full turn"):
         reconstructed(np.zeros((180, 48, 40), np.float32), geometry, SHAPE, SPACING)
+
+
+WARNED_AND_ENDED = """
+import warnings
+from models import cone_beam
+cone_beam._itk()
+with warnings.catch_warnings(action="error"):
+    try:
+        warnings.warn("the last one")
+    except UserWarning:
+        pass
+"""
+
+
+def test_a_process_that_turns_warnings_into_errors_ends_in_good_order() -> None:
+    assert subprocess.run([sys.executable, "-c", WARNED_AND_ENDED], check=False).returncode == 0
 
 
 @pytest.fixture
