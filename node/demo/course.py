@@ -16,20 +16,15 @@ from node.ledger import Ledger
 from node.ledger.schema import DeliveryState, JobState, SeriesState
 from node.scu import Scu
 from node.service import Node
-from node.view import counts, full_record
+from node.view import full_record
 from pipelines.base import Progress
 from pipelines.pictures import Picture, before_and_after
 
 CONSOLE_AE_TITLE = "CONSOLE"
 LOOK_EVERY_S = 0.2
 QUIET_S = 1.5
-"""A settled series is routed a moment later; only when nothing was under way for so long is it over."""
+"""Only when nothing was under way for so long is it over."""
 LONGEST_S = 1800.0
-_UNDER_WAY = {
-    "jobs": {JobState.QUEUED.value, JobState.RUNNING.value},
-    "deliveries": {DeliveryState.QUEUED.value, DeliveryState.SENDING.value},
-    "series": {SeriesState.RECEIVING.value},
-}
 
 
 @dataclass(frozen=True)
@@ -134,13 +129,22 @@ def _wait(node: Node, progress: Progress) -> None:
     deadline = monotonic() + LONGEST_S
     busy_at = monotonic()
     while busy_at + QUIET_S > monotonic() and monotonic() < deadline:
-        states = counts(node.ledger)
-        under_way = sum(states[what].get(state, 0) for what, busy in _UNDER_WAY.items() for state in busy)
-        done = states["jobs"].get(JobState.FINISHED.value, 0)
-        progress(0.3 + 0.7 * done / max(1, sum(states["jobs"].values())), f"{under_way} under way")
-        if under_way:
+        left, jobs = under_way(node.ledger), node.ledger.jobs.counts()
+        done = jobs.get(JobState.FINISHED.value, 0)
+        progress(0.3 + 0.7 * done / max(1, sum(jobs.values())), f"{left} under way")
+        if left:
             busy_at = monotonic()
         never.wait(LOOK_EVERY_S)
+
+
+def under_way(ledger: Ledger) -> int:
+    """How many series, jobs and deliveries are not at their end."""
+    # In the order in which one becomes the next: what moves on while the ledger is read is counted once at least.
+    series = ledger.series.counts().get(SeriesState.RECEIVING.value, 0) + len(ledger.series.unrouted())
+    jobs, deliveries = ledger.jobs.counts(), ledger.deliveries.counts()
+    running = sum(jobs.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING))
+    sending = sum(deliveries.get(state.value, 0) for state in (DeliveryState.QUEUED, DeliveryState.SENDING))
+    return series + running + sending
 
 
 def _told(ledger: Ledger, state_dir: Path, pictures_dir: Path, peers: Mapping[str, tuple[ReceivingPeer, int]]) -> Told:
