@@ -63,7 +63,7 @@ def run_course(config: Config, input_dir: Path, output: Path, progress: Progress
     with _peers(config, output / "received") as peers, _node(_on_free_ports(config, peers, state_dir)) as running:
         node, port = running
         _send(series, Peer(ae_title=config.node.ae_title, host="127.0.0.1", port=port), progress)
-        _wait(node, progress)
+        wait_until_idle(node.ledger, progress)
         return _told(node.ledger, state_dir, output / "pictures", peers)
 
 
@@ -123,17 +123,19 @@ def _send(series: list[FolderSeries], node: Peer, progress: Progress) -> None:
         progress(0.3 * number / len(series), f"sent {number} of {len(series)} series")
 
 
-def _wait(node: Node, progress: Progress) -> None:
+def wait_until_idle(ledger: Ledger, progress: Progress) -> None:
     """Until nothing is received, run or sent any more; jobs that wait for something do not count."""
     never = threading.Event()
-    deadline = monotonic() + LONGEST_S
-    busy_at = monotonic()
-    while busy_at + QUIET_S > monotonic() and monotonic() < deadline:
-        left, jobs = under_way(node.ledger), node.ledger.jobs.counts()
+    busy_at = started = monotonic()
+    while monotonic() < started + LONGEST_S:
+        left, jobs = under_way(ledger), ledger.jobs.counts()
         done = jobs.get(JobState.FINISHED.value, 0)
         progress(0.3 + 0.7 * done / max(1, sum(jobs.values())), f"{left} under way")
         if left:
             busy_at = monotonic()
+        elif monotonic() > busy_at + QUIET_S:
+            # Only a look at the ledger ends it: on a busy machine the next one may come long after the last.
+            return
         never.wait(LOOK_EVERY_S)
 
 
