@@ -97,7 +97,7 @@ def reconstructed(
     progress: Callable[[float, str], None] = lambda done, what: None,
     first_slice: int = 0,
 ) -> FewViewResult:
-    """Reconstruct slices; the noises of a slice come from its number in the volume, not from its batch.
+    """Reconstruct slices; the noises of a slice come from its place after the first one, not from its batch.
 
     Raises
     ------
