@@ -78,9 +78,13 @@ def write_limits(weights: Path, volumes: Sequence[TrainingVolume], method: FewVi
         photons=Exposure().photons,
     )
     card = load_card(str(weights))
-    whole = card.text.split("## Stability limits")[0] + text
+    before, _, after = card.text.partition("## Stability limits")
+    _, heading, others = after.partition("\n## ")
     kept = {**limits, "missing_views_fraction": _MISSING_VIEWS}
-    write_card(weights.with_suffix(".md"), card.model_copy(update={"limits": kept, "text": whole}))
+    write_card(
+        weights.with_suffix(".md"),
+        card.model_copy(update={"limits": kept, "text": f"{before}{text}{heading}{others}"}),
+    )
 
 
 def _measures_by_slice(

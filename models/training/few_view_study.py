@@ -7,7 +7,7 @@ from models.training.few_view_scans import Condition
 
 @dataclass(frozen=True)
 class FewViewStudy:
-    """The default takes about 25 minutes of one core with two test and two training patients.
+    """The default takes about 20 minutes of one core with two test and two training patients.
 
     Raises
     ------
@@ -15,9 +15,9 @@ class FewViewStudy:
         If some views are no regular selection of the most views.
     """
 
-    slices: int = 4
+    slices: int = 3
     """Of each test patient, for every method that is fast."""
-    costly_slices: int = 2
+    costly_slices: int = 1
     """The first of them, for what is slow: DDS, more steps, other photons, lesions, the published descent."""
     tuning_slices: int = 1
     """Of each training patient."""
