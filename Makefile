@@ -8,6 +8,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each with one thread for arithmetic; a file stays in one process, since its tests share a node or a training.
+TEST_PROCESSES ?= 2
 PEERS := dcmtk orthanc postgresql systemd chromium
 TOOLS := storescu storescp dcmqrscp Orthanc pg_ctlcluster systemd-analyze chromium
 
@@ -35,7 +37,7 @@ demo: $(VENV)/core
 	$(BIN)/rtnode demo
 
 test: install
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/dev
 	$(BIN)/ruff format --check .

@@ -9,6 +9,8 @@ The source circles the patient around an axis through the isocenter, along the s
 the patient (anterior), at 90 degrees on the patient's left, as IEC 61217 counts for a patient head first supine.
 """
 
+import ctypes
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -173,7 +175,20 @@ def _itk() -> Any:
             ) from error
         # The modules behind the names are loaded at the first use of one.
         _ = itk.Image[itk.F, 3], RTK.ThreeDCircularProjectionGeometry
+    _keep_types_of_extensions()
     return itk
+
+
+def _keep_types_of_extensions() -> None:
+    """Leave the wrappers' table of types to the end of the process: taking it down can crash the interpreter's exit.
+
+    It makes one more type then, which warns, and does not bear that the interpreter turns the warning into an error
+    (https://github.com/swig/swig/issues/3061); that happens when the last warning of the program was made one.
+    """
+    for name, module in list(sys.modules.items()):
+        if name.startswith("swig_runtime_data"):
+            # A reference that nobody gives back.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module.type_pointer_capsule))
 
 
 def _rtk() -> Any:

@@ -51,13 +51,14 @@ class FewViewSettings:
     seeds: int = 4
     """Draws of the noise."""
     first_seed: int = 0
-    iterations: int = 20
+    iterations: int = 30
     """Most of them."""
     data_iterations: int = 8
     """Steps towards the data in each."""
     trust: float = 2.0
     """Standard deviation that d leaves to f(x_T), as a multiple of that of the noise of the depth."""
-    stop: StopRules = field(default_factory=lambda: StopRules(noise_level=1.5, patience=None))
+    stop: StopRules = field(default_factory=lambda: StopRules(noise_level=1.2, patience=None))
+    """At 1.5 the PSNR was as good, but small lesions of low contrast lost a quarter more of theirs."""
     tv_weight_mm: float = 350.0
     tv_iterations: int = 80
     batch: int = 8
@@ -96,7 +97,7 @@ def reconstructed(
     progress: Callable[[float, str], None] = lambda done, what: None,
     first_slice: int = 0,
 ) -> FewViewResult:
-    """Reconstruct slices; the noises of a slice come from its number in the volume, not from its batch.
+    """Reconstruct slices; the noises of a slice come from its place after the first one, not from its batch.
 
     Raises
     ------

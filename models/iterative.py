@@ -85,15 +85,17 @@ def inverse_variances(
 ) -> Rays:
     """Statistical weight of every ray, N^2 / (N + s^2) with N photons counted and readout noise s in photons.
 
-    Incident photons are one number, or an array that fits the rays. The variance is that of a logarithm to first order;
-    where hardly a photon came through, it says too little.
+    Incident photons are one number, or an array that fits the rays; a ray without any has the weight 0. The variance is
+    that of a logarithm to first order; where hardly a photon came through, it says too little.
 
     References
     ----------
     Thibault et al., Med Phys 2007, doi 10.1118/1.2789499
     """
     counted = photons_per_ray * np.exp(-np.asarray(line_integrals, np.float64))
-    return np.asarray(counted**2 / (counted + electronic_sd**2), np.float32)
+    variance = np.asarray(counted + electronic_sd**2)
+    weights = np.divide(counted**2, variance, out=np.zeros_like(variance), where=variance > 0.0)
+    return np.asarray(weights, np.float32)
 
 
 def estimated_photons(line_integrals: NDArray[Any]) -> float:

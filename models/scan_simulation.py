@@ -65,6 +65,11 @@ def simulated_scan(
     if hu_zyx.ndim != 3 or hu_zyx.shape[1:] != geometry.image_shape:
         raise ValueError(f"{hu_zyx.shape} is not (slices, {geometry.grid.rows} rows, {geometry.grid.columns} columns)")
     exact = exact_line_integrals(attenuation_per_mm(hu_zyx, exposure.water_per_mm), geometry)
+    return noisy_scan(exact, exposure, seed, first_slice)
+
+
+def noisy_scan(exact: Rays, exposure: Exposure, seed: int = 0, first_slice: int = 0) -> SimulatedScan:
+    """What the photons of an exposure make of exact line integrals [slice, view, detector], slice by slice."""
     noisy = np.stack([_measured(rays, exposure, [seed, first_slice + number]) for number, rays in enumerate(exact)])
     return SimulatedScan(noisy, _inverse_variance(noisy, exposure))
 

@@ -45,6 +45,12 @@ _DASK_SETTINGS = {
     "distributed.worker.http.routes": [],
     "distributed.admin.tick.limit": "1h",
 }
+_KEEP_LOST_WORKERS = {"distributed.deploy.lost-worker-timeout": "3650 days"}
+"""For as long as the node runs: Dask reads it whenever a worker dies.
+
+By itself it looks 15 s after each death whether a worker is there. When another has died meanwhile and its successor
+still starts, Dask ends that one, with the job that it has just been given, and never replaces it.
+"""
 
 WORKER_MEMORY = {
     # Dask's own settings give every freed block back to the system, and a network pays for new pages with each layer:
@@ -109,6 +115,7 @@ class Engine:
         environment = {**WORKER_MEMORY, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         # A copy: Dask appends to the lists that it is given.
         settings = copy.deepcopy(_DASK_SETTINGS) | {"distributed.nanny.pre-spawn-environ": environment}
+        dask.config.set(_KEEP_LOST_WORKERS)
         with dask.config.set(settings):
             if self._settings.engine == "local":
                 self._cluster = LocalCluster(

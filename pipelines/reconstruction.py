@@ -22,7 +22,16 @@ from models.iterative import Rays, estimated_photons, inverse_variances
 from models.scan_projector import ScanProjector
 from models.training.volumes import TrainingDataError
 from models.weights import Card, WeightsError, load_card
-from pipelines.base import Inputs, Outcome, Pipeline, PipelineError, Progress, TrainingOptions, no_progress
+from pipelines.base import (
+    InputRejected,
+    Inputs,
+    Outcome,
+    Pipeline,
+    PipelineError,
+    Progress,
+    TrainingOptions,
+    no_progress,
+)
 from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.parametric_map import HOUNSFIELD_UNIT, Quantity, parametric_map
@@ -117,6 +126,26 @@ class SparseReconstruction(Pipeline):
         except TrainingDataError as error:
             raise PipelineError(str(error)) from error
 
+    def evaluate(
+        self,
+        data: Path,
+        output: Path,
+        progress: Progress = no_progress,
+        comparators: bool = True,
+        record: bool = False,
+    ) -> Mapping[str, float]:
+        """Compare reconstructions of simulated scans of the test patients below `data` with the truth."""
+        from models.training.few_view_evaluation import evaluate
+        from pipelines.training_data import training_volumes
+
+        try:
+            volumes = training_volumes(data)
+            return evaluate(
+                self.weights, volumes, output, self._method(), progress=progress, comparators=comparators, record=record
+            )
+        except (TrainingDataError, WeightsError) as error:
+            raise PipelineError(str(error)) from error
+
     def _method(self) -> FewViewSettings:
         return FewViewSettings(steps=self.steps, seeds=self.seeds)
 
@@ -149,8 +178,10 @@ class SparseReconstruction(Pipeline):
         return joined(parts, [number for turn in stack.turns for number in turn.slices])
 
     def _inverse_variance(self, turn: MeasuredTurns) -> Rays:
-        photons = turn.photons if turn.photons is not None else estimated_photons(turn.line_integrals)
-        return inverse_variances(turn.line_integrals, photons, self.electronic_sd)
+        weights = inverse_variances(turn.line_integrals, _photons(turn), self.electronic_sd)
+        if not weights.any(axis=2).all():
+            raise InputRejected("A view was taken without a photon: its Photon Statistics are 0")
+        return weights
 
     def _description(self, card: Card, projections: Projections) -> str:
         return (
@@ -160,6 +191,15 @@ class SparseReconstruction(Pipeline):
 
     def _spread(self, series: tuple[Dataset, ...], evidence: Evidence, inputs: Inputs) -> Dataset:
         return parametric_map(series, evidence.spread_hu, SPREAD, provenance(self, inputs))
+
+
+def _photons(turn: MeasuredTurns) -> Rays | float:
+    if turn.photons is not None:
+        return turn.photons
+    try:
+        return estimated_photons(turn.line_integrals)
+    except ValueError as error:
+        raise InputRejected(f"Photon Statistics are absent, and can not be estimated: {error}") from error
 
 
 def _measured(evidence: Evidence, source: ImageSeries, card: Card, projections: Projections) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
+"""The order of all tests, and their fixtures: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,11 @@ import pytest
 from distributed import LocalCluster
 
 from tests.peers import postgresql_server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The whole systems first: they take longest, and of several processes none has to wait for another at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
 @pytest.fixture(scope="session")

@@ -131,13 +131,20 @@ def finished_weights(
     return path
 
 
-def record_evaluation(card_path: Path, card: Card, figures: Mapping[str, float], text: str) -> Card:
+def record_evaluation(
+    card_path: Path,
+    card: Card,
+    figures: Mapping[str, float],
+    text: str,
+    of_model: Callable[[str], bool] | None = None,
+) -> Card:
     """Write an evaluation into a card: figures of input and model into the front matter, its text below a heading.
 
-    Filters, truth and noise floor are in the text; as figures of the model they would be mistaken for it.
+    Filters, truth and noise floor are in the text; as figures of the model they would be mistaken for it. `of_model`
+    tells by name which figures are the model's; None: as an evaluation of an enhancement names them.
     """
     whole = card.text.split(_METRICS_HEADING)[0].rstrip("\n") + f"\n\n{_METRICS_HEADING}{text}"
-    own = {name: float(f"{value:.4g}") for name, value in figures.items() if _of_model(name)}
+    own = {name: float(f"{value:.4g}") for name, value in figures.items() if (of_model or _of_model)(name)}
     recorded = card.model_copy(update={"metrics": own, "text": whole})
     write_card(card_path, recorded)
     return recorded

@@ -27,7 +27,7 @@ Research. Predicts the noise in a CT slice (models/diffusion.py), for models/lat
 
 {patients} training patients, {slices} slices; {updates} updates of {batch} crops of {crop} pixels, seed {seed}.
 
-## Noise taken away
+## Metrics: noise taken away
 
 {judged}
 

@@ -3,22 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.data_step import MeasuredRays
 from models.diffusion import DiffusionPrior, load_prior
 from models.few_view import FewViewSettings, reconstructed
 from models.few_view_measures import evidence_of, few_view_measures
 from models.inference import nobody
-from models.intensity import body_mask
-from models.scan_geometry import FanBeam, ImageGrid, ScanGeometry, full_turn
-from models.scan_projector import ScanProjector
-from models.scan_simulation import Exposure, simulated_scan
+from models.scan_simulation import Exposure
 from models.training import diffusion
 from models.training.card import measured_limits
 from models.training.diffusion import DiffusionSettings
-from models.training.pairs import useful_slices
+from models.training.few_view_scans import inscribed_circle, is_whole, scanned_patient
 from models.training.progress import Progress
 from models.training.volumes import TrainingVolume
 from models.weights import Limits, load_card, write_card
@@ -26,12 +19,10 @@ from models.weights import Limits, load_card, write_card
 USUAL_VIEWS = 800
 """Of one turn, of a scan that is not sparse."""
 FEW_VIEWS = 80
-WHOLE_SLICE_PIXELS = 200
-"""Smaller images are cut-outs, whose outside no scan could leave out."""
 
-_FAN = FanBeam(source_isocenter_mm=595.0, source_detector_mm=1085.6)
-_QUARTER = 0.25
 _SLICES_EACH = 4
+_SEED = 10_000
+"""Of the noise; other noise than that of tuning and testing."""
 _MISSING_VIEWS = Limits(flag_above=0.0, hold_above=0.05)
 """Policy, not measured: a scan that lacks a view is labelled."""
 _TRAINING_SHARE = 0.9
@@ -70,7 +61,7 @@ def train(
 def write_limits(weights: Path, volumes: Sequence[TrainingVolume], method: FewViewSettings) -> None:
     """Measure the limits on all whole slices that are not for testing, and state them in the card."""
     prior = load_prior(str(weights), bf16=True)
-    cases = [volume for volume in whole_slices(volumes) if volume.split != "test"]
+    cases = [volume for volume in volumes if is_whole(volume) and volume.split != "test"]
     measured = [_measures_by_slice(volume, prior, method) for volume in cases]
     if not any(measured):
         return
@@ -87,50 +78,27 @@ def write_limits(weights: Path, volumes: Sequence[TrainingVolume], method: FewVi
         photons=Exposure().photons,
     )
     card = load_card(str(weights))
-    whole = card.text.split("## Stability limits")[0] + text
+    before, _, after = card.text.partition("## Stability limits")
+    _, heading, others = after.partition("\n## ")
     kept = {**limits, "missing_views_fraction": _MISSING_VIEWS}
-    write_card(weights.with_suffix(".md"), card.model_copy(update={"limits": kept, "text": whole}))
-
-
-def whole_slices(volumes: Sequence[TrainingVolume]) -> list[TrainingVolume]:
-    """Volumes that show a patient from side to side."""
-    return [volume for volume in volumes if min(volume.hu_zyx.shape[1:]) >= WHOLE_SLICE_PIXELS]
-
-
-def few_view_scan(rows: int, pixel_mm: float, views: int) -> ScanGeometry:
-    """A scanner's fan over a full turn that sees the circle within the image; elements are pixels at the isocenter."""
-    source_mm = _FAN.source_isocenter_mm
-    pitch_rad = pixel_mm / source_mm
-    detectors = 2 + 2 * int(np.ceil(np.arcsin(rows * pixel_mm / 2.0 / source_mm) / pitch_rad))
-    grid = ImageGrid(rows, rows, pixel_mm)
-    central = (detectors - 1) / 2.0 + _QUARTER
-    return ScanGeometry(grid, full_turn(views), detectors, pitch_rad * _FAN.source_detector_mm, central, _FAN)
-
-
-def seen_pixels(geometry: ScanGeometry) -> NDArray[np.bool_]:
-    """Pixels of the circle within the image: (row, column)."""
-    grid = geometry.grid
-    y, x = grid.row_positions_mm(), grid.column_positions_mm()
-    return np.asarray(np.hypot(y[:, None], x) < grid.rows * grid.pixel_mm / 2.0)
-
-
-def evenly_spaced(indices: NDArray[np.intp], wanted: int) -> list[int]:
-    """So many of the indices, evenly over them, the ends left out where there is room; none of none."""
-    count = min(len(indices), wanted)
-    return [int(indices[int(place)]) for place in (np.arange(count) + 0.5) * len(indices) / max(count, 1)]
+    write_card(
+        weights.with_suffix(".md"),
+        card.model_copy(update={"limits": kept, "text": f"{before}{text}{heading}{others}"}),
+    )
 
 
 def _measures_by_slice(
     volume: TrainingVolume, prior: DiffusionPrior, method: FewViewSettings
 ) -> list[Mapping[str, float]]:  # fmt: skip
-    chosen = evenly_spaced(useful_slices(body_mask(volume.hu_zyx)), _SLICES_EACH)
-    geometry = few_view_scan(volume.hu_zyx.shape[1], volume.spacing_zyx_mm[1], FEW_VIEWS)
-    seen, exposure, projector = seen_pixels(geometry), Exposure(), ScanProjector(geometry)
+    patient = scanned_patient(volume, _SLICES_EACH, FEW_VIEWS, _SEED)
+    if patient is None:
+        return []
+    scan = patient.scan(patient.projector(FEW_VIEWS), Exposure().photons)
+    seen, water_per_mm = inscribed_circle(scan.geometry.grid), scan.exposure.water_per_mm
     measures: list[Mapping[str, float]] = []
-    for index in chosen:
-        scan = simulated_scan(volume.hu_zyx[index : index + 1], geometry, exposure, first_slice=index)
-        measured = MeasuredRays(projector, scan.line_integrals, scan.inverse_variance)
-        result = reconstructed(measured, prior, exposure.water_per_mm, method, first_slice=index)
-        evidence = evidence_of(measured, result, exposure.water_per_mm, seen)
+    for number in range(len(scan.truth)):
+        measured = scan.of(slice(number, number + 1)).measured
+        result = reconstructed(measured, prior, water_per_mm, method, first_slice=number)
+        evidence = evidence_of(measured, result, water_per_mm, seen)
         measures.append(few_view_measures(evidence, prior.card.training_domain, volume.spacing_zyx_mm, 0.0))
     return measures

@@ -16,20 +16,15 @@ from node.ledger import Ledger
 from node.ledger.schema import DeliveryState, JobState, SeriesState
 from node.scu import Scu
 from node.service import Node
-from node.view import counts, full_record
+from node.view import full_record
 from pipelines.base import Progress
 from pipelines.pictures import Picture, before_and_after
 
 CONSOLE_AE_TITLE = "CONSOLE"
 LOOK_EVERY_S = 0.2
 QUIET_S = 1.5
-"""A settled series is routed a moment later; only when nothing was under way for so long is it over."""
+"""Only when nothing was under way for so long is it over."""
 LONGEST_S = 1800.0
-_UNDER_WAY = {
-    "jobs": {JobState.QUEUED.value, JobState.RUNNING.value},
-    "deliveries": {DeliveryState.QUEUED.value, DeliveryState.SENDING.value},
-    "series": {SeriesState.RECEIVING.value},
-}
 
 
 @dataclass(frozen=True)
@@ -68,7 +63,7 @@ def run_course(config: Config, input_dir: Path, output: Path, progress: Progress
     with _peers(config, output / "received") as peers, _node(_on_free_ports(config, peers, state_dir)) as running:
         node, port = running
         _send(series, Peer(ae_title=config.node.ae_title, host="127.0.0.1", port=port), progress)
-        _wait(node, progress)
+        wait_until_idle(node.ledger, progress)
         return _told(node.ledger, state_dir, output / "pictures", peers)
 
 
@@ -128,19 +123,30 @@ def _send(series: list[FolderSeries], node: Peer, progress: Progress) -> None:
         progress(0.3 * number / len(series), f"sent {number} of {len(series)} series")
 
 
-def _wait(node: Node, progress: Progress) -> None:
+def wait_until_idle(ledger: Ledger, progress: Progress) -> None:
     """Until nothing is received, run or sent any more; jobs that wait for something do not count."""
     never = threading.Event()
-    deadline = monotonic() + LONGEST_S
-    busy_at = monotonic()
-    while busy_at + QUIET_S > monotonic() and monotonic() < deadline:
-        states = counts(node.ledger)
-        under_way = sum(states[what].get(state, 0) for what, busy in _UNDER_WAY.items() for state in busy)
-        done = states["jobs"].get(JobState.FINISHED.value, 0)
-        progress(0.3 + 0.7 * done / max(1, sum(states["jobs"].values())), f"{under_way} under way")
-        if under_way:
+    busy_at = started = monotonic()
+    while monotonic() < started + LONGEST_S:
+        left, jobs = under_way(ledger), ledger.jobs.counts()
+        done = jobs.get(JobState.FINISHED.value, 0)
+        progress(0.3 + 0.7 * done / max(1, sum(jobs.values())), f"{left} under way")
+        if left:
             busy_at = monotonic()
+        elif monotonic() > busy_at + QUIET_S:
+            # Only a look at the ledger ends it: on a busy machine the next one may come long after the last.
+            return
         never.wait(LOOK_EVERY_S)
+
+
+def under_way(ledger: Ledger) -> int:
+    """How many series, jobs and deliveries are not at their end."""
+    # In the order in which one becomes the next: what moves on while the ledger is read is counted once at least.
+    series = ledger.series.counts().get(SeriesState.RECEIVING.value, 0) + len(ledger.series.unrouted())
+    jobs, deliveries = ledger.jobs.counts(), ledger.deliveries.counts()
+    running = sum(jobs.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING))
+    sending = sum(deliveries.get(state.value, 0) for state in (DeliveryState.QUEUED, DeliveryState.SENDING))
+    return series + running + sending
 
 
 def _told(ledger: Ledger, state_dir: Path, pictures_dir: Path, peers: Mapping[str, tuple[ReceivingPeer, int]]) -> Told:

@@ -22,6 +22,7 @@ from pipelines.dicom.writing import put
 from pipelines.provenance import PRODUCT, Provenance
 
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+_NO_DATE = ("19000101", "000000")
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,17 @@ def parametric_map(
 
 
 def _settled(made: Dataset, image: Dataset, quantity: Quantity, origin: Provenance) -> Dataset:
-    """What the library leaves out, or fills in from the clock."""
+    """What the library leaves out, or fills in from the clock and by chance."""
     put(made, "SeriesDescription", marked_description(quantity.description, origin.labelling))
     date, time = acquisition_date(image)
     for event in ("Content", "InstanceCreation", "Series"):
         put(made, f"{event}Date", date)
         put(made, f"{event}Time", time)
+    # Type 1 (PS3.3 C.7.6.16.2), and the images may have none.
+    made.ContentDate, made.ContentTime = date or _NO_DATE[0], time or _NO_DATE[1]
     settle_laterality(made)
+    organization = origin.uid("map dimensions", quantity.label)
+    for item in (*made.DimensionOrganizationSequence, *made.DimensionIndexSequence):
+        item.DimensionOrganizationUID = organization
     made.ContributingEquipmentSequence = list(image.ContributingEquipmentSequence)
     return made

@@ -24,6 +24,10 @@ _SAME_ANGLE_RAD = 1e-4
 _UNEVEN = 0.02
 """Part of the slice distance that positions may be off."""
 _LEAST_ARC_RAD = np.pi
+_FEWEST_VIEWS = 8
+"""Of a slice; of fewer no image can be made, and a scan that is helical without saying so has one at each place."""
+_LEAST_TILT_DEGREES = 0.05
+"""Of the gantry; less moves the edge of a patient by 0.2 mm."""
 _SMALLEST_DIAMETER_MM = 20.0
 
 
@@ -71,7 +75,8 @@ def scan_stack(projections: Projections, matrix: int) -> ScanStack:
     ------
     InputRejected
         If the scan is no stack of slices (see above), slices are not equally spaced, a slice has fewer than 95 % of the
-        views of the others or less than half a turn, or it is not said how the patient lies.
+        views of the others, fewer than 8 or less than half a turn, as many views are missing as a slice at an end has,
+        or it is not said how the patient lies. A slice at an end that nothing announces can not be missed.
     """
     geometry = projections.geometry
     _check_kind(projections)
@@ -117,6 +122,9 @@ def _check_kind(projections: Projections) -> None:
     shifts = (geometry.angular_shifts_rad, geometry.axial_shifts_mm, geometry.radial_shifts_mm)
     if any(np.any(shift != 0.0) for shift in shifts):
         raise InputRejected("The projections are of a flying focal spot, which is not reconstructed")
+    tilt_degrees = abs(number(projections.header, "GantryDetectorTilt") or 0.0)
+    if tilt_degrees > _LEAST_TILT_DEGREES:
+        raise InputRejected(f"The gantry is tilted by {tilt_degrees:g} degrees, and slices are not axial")
 
 
 def _parallel_slices(projections: Projections) -> tuple[Floats, list[_Part]]:
@@ -129,6 +137,7 @@ def _parallel_slices(projections: Projections) -> tuple[Floats, list[_Part]]:
     descending = np.arange(rows)[::-1]
     positions_mm = axial_mm.mean() - (descending - geometry.central_row) * geometry.row_mm
     _check_arc(geometry.angles_rad)
+    _check_views([views], missing=0)
     part = _Part([np.arange(views)] * rows, descending.tolist(), list(range(rows)))
     return np.asarray(positions_mm, np.float64), [part]
 
@@ -139,7 +148,9 @@ def _fan_slices(projections: Projections) -> tuple[Floats, list[_Part]]:
     order = np.argsort(geometry.axial_positions_mm, kind="stable")
     borders = np.flatnonzero(np.diff(geometry.axial_positions_mm[order]) > _SAME_POSITION_MM) + 1
     turns = [np.sort(views) for views in np.split(order, borders)]
-    _check_views(turns)
+    if any(np.ptp(geometry.axial_positions_mm[views]) > _SAME_POSITION_MM for views in turns):
+        raise InputRejected("The table moved during a turn of the gantry")
+    _check_views([len(views) for views in turns], projections.missing_views)
     positions_mm = np.array([geometry.axial_positions_mm[views].mean() for views in turns])
     parts: list[_Part] = []
     for slice_number, views in enumerate(turns):
@@ -154,10 +165,16 @@ def _fan_slices(projections: Projections) -> tuple[Floats, list[_Part]]:
     return positions_mm, parts
 
 
-def _check_views(turns: list[NDArray[np.int_]]) -> None:
-    counts = [len(views) for views in turns]
-    if min(counts) < (1.0 - MISSING_SHARE) * max(counts):
-        raise InputRejected(f"A slice has {min(counts)} views where others have {max(counts)}")
+def _check_views(counts: list[int], missing: int) -> None:
+    """Views of each slice, and how many the series lacks: where those would make a slice, it may be one at an end."""
+    fewest, most = min(counts), max(counts)
+    if fewest < (1.0 - MISSING_SHARE) * most:
+        raise InputRejected(f"A slice has {fewest} views where others have {most}")
+    if fewest < _FEWEST_VIEWS:
+        raise InputRejected(f"A slice has {fewest} views, too few to make an image of")
+    elsewhere = missing - (len(counts) * most - sum(counts))
+    if elsewhere >= (1.0 - MISSING_SHARE) * most:
+        raise InputRejected(f"{elsewhere} views are missing that no slice lacks, as many as a whole slice has")
 
 
 def _check_arc(angles_rad: Floats) -> None:

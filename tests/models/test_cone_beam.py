@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,6 +106,28 @@ def test_a_displaced_panel_needs_a_full_turn() -> None:
     geometry = replace(HALF_FAN, arc_deg=200.0)
     with pytest.raises(ValueError, match="full turn"):
         reconstructed(np.zeros((180, 48, 40), np.float32), geometry, SHAPE, SPACING)
+
+
+WARNED_AND_ENDED = """
+import importlib
+import warnings
+from models import cone_beam
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    importlib.import_module("itk._ITKPyBasePython")
+cone_beam._keep_types_of_extensions()
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    try:
+        warnings.warn("the last one")
+    except UserWarning:
+        pass
+"""
+"""With the one extension of ITK that takes the table down: loading them all takes many seconds."""
+
+
+def test_a_process_that_turns_warnings_into_errors_ends_in_good_order() -> None:
+    assert subprocess.run([sys.executable, "-c", WARNED_AND_ENDED], check=False).returncode == 0
 
 
 @pytest.fixture

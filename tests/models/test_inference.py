@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from models.engines import REFERENCE, Engine, made_engine
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.metrics import mae_hu
 from models.phantoms import head_and_neck_phantom
-from models.training.pairs import CLINICAL_SCANS, Modality, simulated_pair
+from models.training.pairs import CLINICAL_SCANS, Modality, SimulatedPair, simulated_pair
 from models.training.volumes import TrainingVolume
 from models.weights import Card, WeightsError, load_card, save, shipped
 from tests.models.test_weights import FACTS
@@ -116,11 +117,16 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
         load_generator(weights(tmp_path, facts={"architecture": {**TINY, "channels": 8}}))
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_shipped_weights_bring_an_image_of_their_scanner_nearer_to_the_truth(name: str) -> None:
-    modality: Modality = "cbct" if "CBCT" in load_card(name).training_domain.modality else "mvct"
+@cache
+def unseen_pair(modality: Modality) -> SimulatedPair:
     spacing = (8.0, 4.0, 4.0)
     phantom = head_and_neck_phantom((24, 96, 96), spacing, np.random.default_rng(7))
-    pair = simulated_pair(TrainingVolume("phantom", None, phantom.hu_zyx, spacing), CLINICAL_SCANS[modality], 8)
-    output, truth = enhanced(load_generator(name), pair.sparse_hu_zyx, spacing), pair.volume.hu_zyx
+    return simulated_pair(TrainingVolume("phantom", None, phantom.hu_zyx, spacing), CLINICAL_SCANS[modality], 8)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_weights_bring_an_image_of_their_scanner_nearer_to_the_truth(name: str) -> None:
+    pair = unseen_pair("cbct" if "CBCT" in load_card(name).training_domain.modality else "mvct")
+    truth = pair.volume.hu_zyx
+    output = enhanced(load_generator(name), pair.sparse_hu_zyx, pair.volume.spacing_zyx_mm)
     assert mae_hu(output, truth, pair.body) < mae_hu(pair.sparse_hu_zyx, truth, pair.body)

@@ -9,6 +9,7 @@ from models.iterative import (
     Iteration,
     Iterations,
     Subset,
+    estimated_photons,
     inverse_variances,
     ordered_subsets,
     sirt,
@@ -17,7 +18,7 @@ from models.iterative import (
 from models.phantoms import head_and_neck_phantom
 from models.scan_geometry import full_turn
 from models.scan_projector import ScanProjector
-from tests.scans import WATER_PER_MM, fan_scan
+from tests.scans import WATER_PER_MM, chords_mm, fan_scan, parallel_scan
 
 PIXELS, PIXEL_MM = 64, 6.0
 PHOTONS = 1e5
@@ -167,3 +168,32 @@ def test_what_cannot_be_reconstructed_is_refused() -> None:
         sirt(projector(), rays, Iterations(until_chi_squared=1.0))
     with pytest.raises(ValueError, match="have to be numbers"):
         sirt(projector(), rays * np.float32(np.nan))
+
+
+@pytest.mark.parametrize("photons", [1e3, 1e4])
+def test_photons_are_estimated_from_the_noise_of_a_cylinder(photons: float) -> None:
+    geometry = parallel_scan(views=20)
+    rays = noisy(np.asarray(chords_mm(geometry) * WATER_PER_MM, np.float32), photons)
+    assert estimated_photons(rays) == pytest.approx(photons, rel=0.2)
+
+
+def test_the_less_noise_the_more_edges_make_the_estimate_too_small() -> None:
+    exact = np.asarray(chords_mm(parallel_scan(views=20)) * WATER_PER_MM, np.float32)
+    shares = [estimated_photons(noisy(exact, photons)) / photons for photons in (1e4, 1e5, 1e6)]
+    assert shares == sorted(shares, reverse=True) and 0.7 < shares[1] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("rays", "sentence"),
+    [(np.zeros((1, 4, 9)), "the scan has no noise"), (np.ones((1, 4, 2)), "fewer than three elements")],
+)
+def test_without_noise_or_elements_nothing_is_estimated(rays: NDArray[np.float64], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        estimated_photons(rays)
+
+
+def test_a_ray_without_photons_has_no_weight() -> None:
+    weights = inverse_variances(np.zeros((1, 1, 3)), np.array([0.0, 4.0, 100.0]))
+    np.testing.assert_array_equal(weights, [[[0.0, 4.0, 100.0]]])
+    with_readout = inverse_variances(np.zeros((1, 1, 2)), np.array([0.0, 4.0]), electronic_sd=2.0)
+    np.testing.assert_array_equal(with_readout, [[[0.0, 2.0]]])

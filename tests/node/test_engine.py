@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import psutil
 import pytest
 from distributed import Client, Future
@@ -299,6 +300,14 @@ def test_a_job_that_runs_when_the_node_stops_runs_again_at_the_next_start(tmp_pa
     with running_node(configuration) as node:
         job = wait_for_end(node, series)
     assert (job.state, job.attempts, len(attempts(tmp_path / "waits"))) == (JobState.FINISHED, 1, 2)
+
+
+def test_a_worker_that_starts_is_not_ended_because_its_predecessor_is_lost(tmp_path: Path) -> None:
+    # Dask looks while the new worker starts, as it may by itself when two have died one after the other.
+    dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"})
+    with running_node(config(tmp_path)) as node:
+        job = wait_for_end(node, sent(node, "dies_once"))
+    assert (job.state, job.attempts, job.worker_deaths) == (JobState.FINISHED, 2, 1)
 
 
 def test_workers_that_are_all_gone_are_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from pydicom import Dataset, dcmread
 from node.config import load_config
 from node.errors import NodeError
 from node.folder import plans, series_of
+from tests.command_line import answer_of
 from tests.dicom_files import ct_series, encoded, structure_set, write
 from tests.peers import config_folder
 
-REPOSITORY = Path(__file__).parents[2]
 NEEDY = {"class": "tests.trials:CopyWithPlan", "when": {"role": "cbct"}, "send_to": ["CONSOLE"]}
 COPY = {"class": "pipelines.copy_series:CopySeries", "when": {"role": "cbct"}}
 
@@ -31,8 +30,7 @@ def cbct() -> list[Dataset]:
 
 
 def rtnode(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "node", *map(str, arguments)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
+    return answer_of(*map(str, arguments))
 
 
 def test_every_series_of_the_folder_gets_its_role_and_state(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:

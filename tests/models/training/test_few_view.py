@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from models.few_view import FewViewSettings
-from models.training import few_view
-from models.training.few_view import evenly_spaced, few_view_scan, seen_pixels, train, whole_slices
-from models.training.volumes import TrainingVolume
+from models.training import few_view, few_view_scans
+from models.training.few_view import train
 from models.weights import Limits, load_card
 from tests.models.training.test_diffusion import SETTINGS
 from tests.models.training.test_enhancement import patients
@@ -17,7 +16,7 @@ METHOD = FewViewSettings(seeds=2, iterations=2, tv_iterations=5)
 
 @pytest.fixture
 def small_slices_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(few_view, "WHOLE_SLICE_PIXELS", 32)
+    monkeypatch.setattr(few_view_scans, "LEAST_PIXELS", 32)
     monkeypatch.setattr(few_view, "FEW_VIEWS", 12)
 
 
@@ -36,22 +35,3 @@ def test_training_states_limits_that_were_measured_on_patients_who_are_not_for_t
 
 def test_without_whole_slices_there_are_no_limits_so_everything_is_held(tmp_path: Path) -> None:
     assert load_card(str(train(patients(), SETTINGS, METHOD, tmp_path, "tiny"))).limits == {}
-
-
-def test_a_cut_out_is_no_whole_slice() -> None:
-    whole, cut = (
-        TrainingVolume("A", "train", np.zeros((1, 256, columns), np.float32), (3.0, 1.0, 1.0)) for columns in (256, 150)
-    )
-    assert whole_slices([whole, cut]) == [whole]
-
-
-def test_the_scan_sees_the_circle_within_the_image() -> None:
-    geometry = few_view_scan(rows=64, pixel_mm=4.0, views=10)
-    _, distance_mm = geometry.lines()
-    assert min(-distance_mm.min(), distance_mm.max()) >= 128.0
-    assert seen_pixels(geometry).mean() == pytest.approx(np.pi / 4.0, abs=0.01)
-
-
-@pytest.mark.parametrize(("there", "wanted", "chosen"), [(10, 2, [2, 7]), (3, 5, [0, 1, 2]), (0, 4, [])])
-def test_slices_are_evenly_spaced(there: int, wanted: int, chosen: list[int]) -> None:
-    assert evenly_spaced(np.arange(there), wanted) == chosen

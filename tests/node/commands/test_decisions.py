@@ -8,6 +8,7 @@ import pytest
 
 from node.ledger.schema import DeliveryState
 from pipelines.stability import Verdict
+from tests.command_line import answer_of
 from tests.node.released import Released
 
 CONFIG = {
@@ -31,8 +32,7 @@ def held(tmp_path: Path) -> Iterator[Released]:
 
 
 def decide(word: str, held: Released, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "node", word, "1", *arguments, "--config", str(held.folder / "config")]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer_of(word, "1", *arguments, "--config", str(held.folder / "config"))
 
 
 @pytest.mark.req("NODE-06")

@@ -12,13 +12,13 @@ from node.ledger.jobs import LinkedSeries
 from node.ledger.schema import SeriesState
 from node.ledger.series import Arrival, Settlement
 from node.storage import Identity
+from tests.command_line import answer_of
 
 EX_CONFIG = 78
 
 
 def rtnode(*arguments: str, config: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "node", *arguments, "--config", str(config)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer_of(*arguments, "--config", str(config))
 
 
 @pytest.fixture

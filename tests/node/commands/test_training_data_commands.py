@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from node.collection import own_key
 from node.deidentification import Deidentifier
 from pipelines.collection_index import CollectedSeries, write_index
+from tests.command_line import answer_of
 from tests.pipelines.made import ct_series, ramp, write
 
 CONFIG = {
@@ -32,8 +32,7 @@ def data(tmp_path: Path) -> Path:
 
 def run(command: str, data: Path, *options: str) -> subprocess.CompletedProcess[str]:
     where = ["--data", str(data), "--config", str(data.parent / "config"), "--output", str(data.parent / "runs")]
-    arguments = [sys.executable, "-m", "node", command, "enhance", *where, *options]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return answer_of(command, "enhance", *where, *options)
 
 
 def train(data: Path) -> subprocess.CompletedProcess[str]:
