@@ -53,6 +53,28 @@ class TrainingDomain(BaseModel):
     slices: int
 
 
+class SegmentationTask(BaseModel):
+    """What a network that segments looks at, and what it finds; the card of other networks has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    organs: tuple[str, ...] = Field(min_length=1)
+    """TG-263 names of the outputs of the network, in their order; output 0 is what is none of them."""
+    windows_hu: tuple[tuple[float, float], ...] = Field(min_length=1)
+    """The CT is seen once through each of them."""
+    takes_mr: bool = False
+    """Whether there is one channel more for an MR on the grid of the CT; the CT alone will do."""
+    spacing_zyx_mm: tuple[float, float, float]
+    """Images are resampled to this before the network sees them."""
+    patch_zyx: tuple[int, int, int]
+    """Voxels that the network sees at a time, as in its training."""
+
+    @property
+    def channels(self) -> int:
+        """Of the input of the network."""
+        return len(self.windows_hu) + self.takes_mr
+
+
 class Card(BaseModel):
     """What is known about one weights file."""
 
@@ -67,6 +89,8 @@ class Card(BaseModel):
     window_hu: tuple[float, float]
     working_spacing_mm: float | None = None
     """Images with finer pixels are converted at this pixel spacing; None: always at their own."""
+    segmentation: SegmentationTask | None = None
+    """Only of networks that segment."""
     training_domain: TrainingDomain
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""

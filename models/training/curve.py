@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def draw_learning_curve(log: Path, png: Path) -> None:
-    """Draw every column of the CSV log against the number of updates; nothing where the log has no row yet."""
+def draw_learning_curve(log: Path, png: Path, what: str = "weighted loss") -> None:
+    """Draw every column of the CSV log, which are `what`, against the number of updates; nothing without a row."""
     if not log.exists():
         return
     with log.open(newline="", encoding="utf-8") as file:
@@ -24,6 +24,6 @@ def draw_learning_curve(log: Path, png: Path) -> None:
             axes.plot(updates, values, label=term.replace("_", " "))
     axes.set_yscale("log")
     axes.set_xlabel("updates")
-    axes.set_ylabel("weighted loss")
+    axes.set_ylabel(what)
     axes.legend()
     figure.savefig(png, dpi=100)

@@ -5,7 +5,6 @@ Each update draws crops, a time for each, and noise, and the network learns to p
 shallow chain asks for no others.
 """
 
-import copy
 import hashlib
 import json
 import logging
@@ -24,20 +23,17 @@ from models.diffusion import Architecture, DenoisingNetwork, NoiseSchedule, q_sa
 from models.inference import nobody
 from models.intensity import Hu, body_mask, normalised
 from models.training.card import training_domain
-from models.training.checkpoint import RunFiles, module_tensors, optimiser_tensors, restore_optimiser, with_prefix
+from models.training.checkpoint import RunFiles
 from models.training.curve import draw_learning_curve
 from models.training.diffusion_card import finished_prior
-from models.training.gradients import GradientLimit
 from models.training.kept_pairs import data_sha256
-from models.training.log import TrainingLog
+from models.training.network_run import NetworkRun
 from models.training.progress import Progress
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
 
 log = logging.getLogger(__name__)
 
-_RAMP_UPDATES = 200
-"""Over so many updates, of a short training over a tenth, the learning rate rises from 0."""
 _LOGGED = ("shallow", "all_times", "validation")
 _VALIDATION_BATCHES = 4
 _VALIDATION_SEED = 1
@@ -187,8 +183,8 @@ class SliceCrops:
         return normalised(crop[:, ::step], self._window_hu)
 
 
-class DiffusionRun:
-    """One training: network, optimiser, random numbers; everything that a checkpoint holds."""
+class DiffusionRun(NetworkRun[DenoisingNetwork]):
+    """One training."""
 
     def __init__(
         self,
@@ -198,54 +194,37 @@ class DiffusionRun:
         validation: Sequence[Tensor] = (),
     ) -> None:
         torch.manual_seed(settings.seed)
-        self._settings, self._crops, self._files, self._validation = settings, crops, files, validation
+        self._settings, self._crops, self._validation = settings, crops, validation
         self._device = torch.device(settings.device)
         self._schedule = NoiseSchedule(settings.architecture.steps)
-        self._network: DenoisingNetwork = DenoisingNetwork(settings.architecture).to(
+        network: DenoisingNetwork = DenoisingNetwork(settings.architecture).to(
             self._device, memory_format=torch.channels_last
         )  # type: ignore[call-overload]
-        self.average: DenoisingNetwork = copy.deepcopy(self._network).requires_grad_(False)
-        """Moving average of the network: what is shipped."""
-        self._adam = torch.optim.Adam(self._network.parameters(), lr=settings.learning_rate)
-        self._limit = GradientLimit()
-        self._rng = np.random.default_rng(settings.seed)
-        self._log = TrainingLog(files.log, _LOGGED)
-        self._update = 0
-        self._restore()
+        super().__init__(network, settings, files, _LOGGED)
 
-    def to_the_end(self, progress: Progress = nobody) -> None:
-        """Train what is left of the updates; a checkpoint now and then and at the end."""
-        while self._update < self._settings.updates:
-            losses = self._one_update()
-            self._update += 1
-            self._log.add(losses)
-            if self._update % self._settings.log_every == 0:
-                self._log.add(self._validated())
-                self._log.write_row(self._update)
-            if self._update % self._settings.checkpoint_every == 0 or self._update == self._settings.updates:
-                self._save()
-            progress(self._update / self._settings.updates, "training")
-
-    def _one_update(self) -> Mapping[str, float]:
-        x_0 = self._crops.batch(self._settings.batch, self._rng)
+    def loss(self) -> tuple[Tensor, Mapping[str, float]]:
+        """Mean square error of the predicted noise of fresh crops."""
+        x_0 = self._crops.batch(self._settings.batch, self.rng)
         times, shallow = self._drawn_times(len(x_0))
-        squares = self._squared_errors(self._network, x_0, times, self._update)
-        self._adam.param_groups[0]["lr"] = self._learning_rate()
-        self._adam.zero_grad(set_to_none=True)
-        squares.mean().backward()  # type: ignore[no-untyped-call]
-        if self._limit.apply(list(self._network.parameters())):
-            self._adam.step()
-        else:
-            log.warning("update left out: its gradient is not finite", extra={"update": self._update})
-        self._follow()
+        squares = self._squared_errors(self.network, x_0, times, self.update)
         parts = {"shallow": squares[:shallow], "all_times": squares[shallow:]}
-        return {name: float(part.detach().mean()) for name, part in parts.items() if len(part)}
+        return squares.mean(), {name: float(part.detach().mean()) for name, part in parts.items() if len(part)}
+
+    @torch.no_grad()
+    def validated(self) -> Mapping[str, float]:
+        """Error of the moving average on the validation crops, at shallow times that are always the same."""
+        if not self._validation:
+            return {}
+        reach = min(self._settings.shallow_time, self._schedule.steps)
+        times = torch.linspace(1, reach, self._settings.batch).round().long()
+        errors = [self._squared_errors(self.average, x_0, times, n) for n, x_0 in enumerate(self._validation)]
+        return {"validation": float(torch.cat(errors).mean())}
 
     def _drawn_times(self, size: int) -> tuple[Tensor, int]:
         """A time for each image, the shallow ones first; and how many those are."""
         shallow = round(self._settings.shallow_share * size)
-        near = self._rng.integers(1, min(self._settings.shallow_time, self._schedule.steps) + 1, size=shallow)
-        anywhere = self._rng.integers(1, self._schedule.steps + 1, size=size - shallow)
+        near = self.rng.integers(1, min(self._settings.shallow_time, self._schedule.steps) + 1, size=shallow)
+        anywhere = self.rng.integers(1, self._schedule.steps + 1, size=size - shallow)
         return torch.from_numpy(np.concatenate([near, anywhere])), shallow
 
     def _squared_errors(self, network: DenoisingNetwork, x_0: Tensor, times: Tensor, number: int) -> Tensor:
@@ -257,57 +236,3 @@ class DiffusionRun:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bf16):
             predicted = network(x_t, times.to(self._device))
         return functional.mse_loss(predicted.float(), eps, reduction="none").mean(dim=(1, 2, 3))
-
-    @torch.no_grad()
-    def _validated(self) -> Mapping[str, float]:
-        """Error of the moving average on the validation crops, at shallow times that are always the same."""
-        if not self._validation:
-            return {}
-        reach = min(self._settings.shallow_time, self._schedule.steps)
-        times = torch.linspace(1, reach, self._settings.batch).round().long()
-        errors = [self._squared_errors(self.average, x_0, times, n) for n, x_0 in enumerate(self._validation)]
-        return {"validation": float(torch.cat(errors).mean())}
-
-    def _follow(self) -> None:
-        """Set average to decay * average + (1 - decay) * trained; the decay starts low so that early weights fade."""
-        decay = min(self._settings.ema_decay, (1.0 + self._update) / (10.0 + self._update))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self._network.parameters(), strict=True):
-                slow.lerp_(fast, 1.0 - decay)
-
-    def _learning_rate(self) -> float:
-        done = self._update / max(self._settings.updates, 1)
-        ramp = max(1, min(_RAMP_UPDATES, self._settings.updates // 10))
-        return float(self._settings.learning_rate * 0.5 * (1.0 + np.cos(np.pi * done))) * min(
-            1.0, (self._update + 1) / ramp
-        )
-
-    def _save(self) -> None:
-        tensors = {
-            **module_tensors("network", self._network),
-            **module_tensors("average", self.average),
-            **optimiser_tensors("adam", self._adam),
-        }
-        state = {
-            "update": self._update,
-            "rng": self._rng.bit_generator.state,
-            "sums": self._log.sums,
-            "counts": self._log.counts,
-            "usual_gradient": self._limit.usual,
-        }
-        self._files.write(tensors, self._settings.sha256(), state)
-
-    def _restore(self) -> None:
-        """Go on from the checkpoint; without one of these settings and images, begin anew with an empty log."""
-        found = self._files.read(self._settings.sha256())
-        if found is None:
-            self._log.begin_anew()
-            return
-        tensors, state = found
-        self._network.load_state_dict(with_prefix("network", tensors))
-        self.average.load_state_dict(with_prefix("average", tensors))
-        restore_optimiser("adam", self._adam, tensors)
-        self._limit.usual = state["usual_gradient"]
-        self._rng.bit_generator.state = state["rng"]
-        self._update = state["update"]
-        self._log.go_on(self._update, state["sums"], state["counts"])

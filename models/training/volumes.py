@@ -53,7 +53,7 @@ def read_volume(path: Path) -> TrainingVolume:
     TrainingDataError
         If the file can not be read, has neither layout, or its image or spacing can not be one.
     """
-    content = _arrays(path)
+    content = read_arrays(path, ("ct", "voxel_mm", "spacing_zyx"))
     if "ct" in content and "voxel_mm" in content:
         _check(path, content["ct"], content["voxel_mm"])
         return _openkbp(path.stem, content["ct"], content["voxel_mm"])
@@ -68,15 +68,27 @@ def of_split(volumes: Sequence[TrainingVolume], split: Split) -> list[TrainingVo
     return [volume for volume in volumes if (volume.split or "train") == split]
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Those of the named arrays that the `.npz` file has.
+
+    Raises
+    ------
+    TrainingDataError
+        If the file can not be read.
+    """
     try:
         # Opened here: of an archive that is broken numpy leaves the file open.
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             found = arrays if isinstance(arrays, np.lib.npyio.NpzFile) else {}
-            return {name: found[name] for name in ("ct", "voxel_mm", "spacing_zyx") if name in found}
+            return {name: found[name] for name in names if name in found}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingDataError(f"{path} can not be read: {error}") from error
+
+
+def openkbp_oriented(stored: NDArray[Any]) -> NDArray[Any]:
+    """[row, column, slice down] -> [slice up, row, column]; a wrong slice direction would mirror the patient."""
+    return stored.transpose(2, 0, 1)[::-1]
 
 
 def _check(path: Path, ct: NDArray[Any], spacing_mm: NDArray[Any]) -> None:
@@ -91,8 +103,7 @@ def _check(path: Path, ct: NDArray[Any], spacing_mm: NDArray[Any]) -> None:
 
 
 def _openkbp(patient_id: str, ct: NDArray[np.int16], voxel_mm: NDArray[np.float32]) -> TrainingVolume:
-    # [row, column, slice down] -> [slice up, row, column]; a wrong slice direction would mirror the patient.
-    hu = ct.transpose(2, 0, 1)[::-1].astype(np.float32) - _OPENKBP_OFFSET_HU
+    hu = openkbp_oriented(ct).astype(np.float32) - _OPENKBP_OFFSET_HU
     row_mm, column_mm, slice_mm = (float(mm) for mm in voxel_mm)
     return TrainingVolume(patient_id, _openkbp_split(patient_id), _floored(hu), (slice_mm, row_mm, column_mm))
 

@@ -1,0 +1,144 @@
+"""Train a segmentation on volumes with organs: resumable, the same result from the same seed.
+
+Each update draws patches, changes them a little, and learns to name the organ of each voxel; an organ that was not
+drawn in a patient teaches nothing there (`models.segmentation_losses`).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.inference import nobody
+from models.segmentation_losses import segmentation_losses
+from models.training.card import training_domain
+from models.training.checkpoint import RunFiles
+from models.training.curve import draw_learning_curve
+from models.training.network_run import NetworkRun
+from models.training.organ_patches import OrganBatch, OrganPatches
+from models.training.organ_volumes import OrganVolume, organ_data_sha256
+from models.training.progress import Progress, part
+from models.training.segmentation_card import finished_segmenter
+from models.training.segmentation_settings import SegmentationSettings
+from models.training.slices import TrainingImage
+from models.training.volumes import Split
+from models.unet import SegmentationNetwork
+from models.weights import TrainingDomain
+
+_VALIDATION_SEED = 1
+_TRAINING_SHARE = 0.9
+"""Part of the progress bar; the rest is measuring."""
+
+
+def train(
+    volumes: Sequence[OrganVolume],
+    settings: SegmentationSettings,
+    output: Path,
+    name: str,
+    progress: Progress = nobody,
+) -> Path:
+    """Train on the training patients, measure on the validation patients; the weights file.
+
+    Into `output` go NAME.safetensors, NAME.md, NAME.csv (log), NAME.png (learning curve) and the last checkpoint. A
+    run that was interrupted goes on from there.
+
+    Raises
+    ------
+    TrainingDataError
+        If there is no training volume, one is of other organs than the settings, none shows a body or an organ, or the
+        patch does not fit the halvings of the network.
+    """
+    training, validation = of_split(volumes, "train"), of_split(volumes, "validation")
+    patches = OrganPatches(training, settings)
+    batches = validation_batches(validation, settings)
+    output.mkdir(parents=True, exist_ok=True)
+    files = RunFiles(output / f"{name}.checkpoint.json", output / f"{name}.csv", organ_data_sha256(training))
+    run = SegmentationRun(settings, patches, files, batches)
+    run.to_the_end(part(progress, 0.0, _TRAINING_SHARE))
+    draw_learning_curve(output / f"{name}.csv", output / f"{name}.png", "loss, Dice")
+    path = output / f"{name}.safetensors"
+    finished_segmenter(
+        run.average, settings, _domain(training, patches), validation, path, part(progress, _TRAINING_SHARE, 1.0)
+    )
+    return path
+
+
+def of_split(volumes: Sequence[OrganVolume], split: Split) -> list[OrganVolume]:
+    """Volumes of one split; those without a split count as training."""
+    return [one for one in volumes if (one.volume.split or "train") == split]
+
+
+def validation_batches(volumes: Sequence[OrganVolume], settings: SegmentationSettings) -> list[OrganBatch]:
+    """The same few batches each time, unchanged patches; none without volumes."""
+    if not volumes:
+        return []
+    patches, rng = OrganPatches(volumes, settings), np.random.default_rng(_VALIDATION_SEED)
+    return [patches.batch(settings.batch, rng) for _ in range(settings.validation_batches)]
+
+
+class SegmentationRun(NetworkRun[SegmentationNetwork]):
+    """One training."""
+
+    def __init__(
+        self,
+        settings: SegmentationSettings,
+        patches: OrganPatches,
+        files: RunFiles,
+        validation: Sequence[OrganBatch] = (),
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self._settings, self._patches, self._validation = settings, patches, validation
+        self._device = torch.device(settings.device)
+        network: SegmentationNetwork = SegmentationNetwork(settings.architecture()).to(
+            self._device, memory_format=torch.channels_last_3d
+        )  # type: ignore[call-overload]
+        columns = ["focal", "dice", "validation_dice", *(f"dice_{organ}" for organ in settings.organs)]
+        super().__init__(network, settings, files, columns)
+
+    def loss(self) -> tuple[Tensor, Mapping[str, float]]:
+        """Focal and Dice loss of fresh patches."""
+        batch = self._patches.batch(self._settings.batch, self.rng, self._settings.augmentation)
+        logits = self._logits(self.network, batch)
+        labels, drawn = batch.labels.to(self._device), batch.drawn.to(self._device)
+        losses = segmentation_losses(logits, labels, drawn, self._settings.losses)
+        return torch.stack(list(losses.values())).sum(), {name: float(one.detach()) for name, one in losses.items()}
+
+    @torch.no_grad()
+    def validated(self) -> Mapping[str, float]:
+        """Dice of the moving average over all validation patches, by organ and their mean."""
+        if not self._validation:
+            return {}
+        found = sum(self._overlaps(batch) for batch in self._validation)
+        by_organ = {
+            f"dice_{organ}": 2.0 * float(overlap) / float(size)
+            for organ, overlap, size in zip(self._settings.organs, *np.asarray(found), strict=True)
+            if size
+        }
+        return {**by_organ, "validation_dice": float(np.mean(list(by_organ.values())))} if by_organ else {}
+
+    def _overlaps(self, batch: OrganBatch) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+        """Voxels that prediction and truth have in common, and the sum of both; of each organ, where it was drawn."""
+        predicted = self._logits(self.average, batch).argmax(dim=1).cpu()
+        counts = np.zeros((2, len(self._settings.organs)), np.int64)
+        for organ in range(len(self._settings.organs)):
+            found, true = (labels[batch.drawn[:, organ]] == 1 + organ for labels in (predicted, batch.labels))
+            counts[:, organ] = int((found & true).sum()), int(found.sum()) + int(true.sum())
+        return counts
+
+    def _logits(self, network: SegmentationNetwork, batch: OrganBatch) -> Tensor:
+        channels = batch.channels.to(self._device).contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bf16):
+            logits: Tensor = network(channels)
+        return logits.float()
+
+
+def _domain(training: Sequence[OrganVolume], patches: OrganPatches) -> TrainingDomain:
+    """What the training images have in common; HU as the network saw them, spacings as they were."""
+    images = [
+        TrainingImage(one.volume.patient_id, image.hu_zyx, image.body)
+        for one, image in zip(training, patches.images, strict=True)
+    ]
+    modality = "planning CT" if all(one.mr_zyx is None for one in training) else "planning CT, some with MR"
+    return training_domain(modality, images, [one.volume.spacing_zyx_mm for one in training])

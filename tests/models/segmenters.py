@@ -1,0 +1,42 @@
+"""Segmenters whose answer is known."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models.unet import METHOD, Architecture, SegmentationNetwork, Segmenter, load_segmenter
+from models.weights import SegmentationTask, save
+from tests.models.test_weights import FACTS
+
+TASK = SegmentationTask(
+    organs=("Parotid_L", "Parotid_R"),
+    windows_hu=((-1000.0, 1000.0), (-160.0, 240.0)),
+    spacing_zyx_mm=(3.0, 3.0, 3.0),
+    patch_zyx=(16, 16, 16),
+)
+SIZE = {"inputs": 2, "outputs": 3, "channels": 4, "levels": 3}
+
+
+def saved_segmenter(folder: Path, task: SegmentationTask = TASK, **size: int) -> str:
+    """Random weights with their card."""
+    torch.manual_seed(0)
+    architecture = {**SIZE, "inputs": task.channels, "outputs": 1 + len(task.organs), **size}
+    facts = {**FACTS, "method": METHOD, "architecture": architecture, "segmentation": task}
+    path = folder / "organs.safetensors"
+    save(path, SegmentationNetwork(Architecture(**architecture)).state_dict(), facts, "")
+    return str(path)
+
+
+class ByHu(nn.Module):
+    """Organ 1 from 250 to 750 HU, organ 2 above, background below; each voxel by itself."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        unit = channels[:, 0]  # HU / 1000 in the first window
+        return torch.stack([torch.zeros_like(unit), 40.0 * (unit - 0.25), 80.0 * (unit - 0.5)], dim=1)
+
+
+def by_hu(folder: Path, task: SegmentationTask = TASK) -> Segmenter:
+    """A segmenter whose network is `ByHu`."""
+    return replace(load_segmenter(saved_segmenter(folder, task)), network=ByHu())
