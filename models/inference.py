@@ -20,6 +20,9 @@ from models.weights import Card, WeightsError, load_card, load_weights
 Box: TypeAlias = tuple[slice, slice]
 """(rows, columns)."""
 
+METHODS = frozenset({"cyclegan", "supervised"})
+"""What the card of weights for enhancement states as its method."""
+
 
 @dataclass(frozen=True)
 class EnhancementModel:
@@ -45,7 +48,8 @@ def load_generator(weights: str) -> EnhancementModel:
     Raises
     ------
     models.weights.WeightsError
-        If the weights are absent, differ from their card, or do not fit the architecture that the card states.
+        If the weights are absent, differ from their card, are not for enhancement, or do not fit the architecture that
+        the card states.
     """
     card = load_card(weights)
     generator, engine, reach = _prepared(weights, card.sha256)
@@ -77,6 +81,8 @@ def enhanced(
 @lru_cache(maxsize=4)
 def _prepared(weights: str, sha256: str) -> tuple[Conversion, Engine, int | None]:
     card, tensors = load_weights(weights)
+    if card.method not in METHODS:
+        raise WeightsError(f"the weights {weights} are of the method {card.method}, not {' or '.join(sorted(METHODS))}")
     try:
         whole = Generator.of(Architecture(**card.architecture))
         whole.load_state_dict(tensors)

@@ -5,7 +5,7 @@ domain, limits and measured figures; the text below is for people.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -100,9 +100,16 @@ class Card(BaseModel):
     """The part for people, Markdown."""
 
 
-def shipped() -> list[str]:
-    """Names of the weights that come with the package."""
-    return sorted(path.stem for path in (_ROOT / "weights").glob("*.safetensors"))
+def shipped(methods: Collection[str] | None = None) -> list[str]:
+    """Names of the weights that come with the package; of these methods only, if some are given.
+
+    Raises
+    ------
+    WeightsError
+        If methods are given and a file can not be used.
+    """
+    names = sorted(path.stem for path in (_ROOT / "weights").glob("*.safetensors"))
+    return names if methods is None else [name for name in names if load_card(name).method in methods]
 
 
 def card_path(weights: str) -> Path:

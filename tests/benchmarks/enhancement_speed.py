@@ -17,12 +17,11 @@ import numpy as np
 import torch
 
 from models.engines import Engine, made_engine, offered_engines
-from models.inference import EnhancementModel, enhanced, load_generator
+from models.inference import METHODS, EnhancementModel, enhanced, load_generator
 from models.intensity import Hu
 from models.phantoms import head_and_neck_phantom, pelvis_phantom
 from models.simulate import MvctSettings, simulated_mvct
-from models.training.card import METHODS
-from models.weights import load_card, shipped
+from models.weights import shipped
 
 FIELD_OF_VIEW_MM = 391.0
 """Of the MVCT of a TomoTherapy unit."""
@@ -99,9 +98,7 @@ def table(results: Mapping[str, Measured]) -> str:
 def main(slices: int = 8, matrix: int = 512, rounds: int = 2) -> None:
     """Print a table for every shipped network."""
     hu_zyx = mvct_slices(slices, matrix)
-    for name in shipped():
-        if load_card(name).method not in METHODS.values():
-            continue
+    for name in shipped(METHODS):
         model = load_generator(name)
         size = f"{slices} slices of {matrix} x {matrix}, {rounds} rounds, {torch.get_num_threads()} threads"
         sys.stdout.write(f"{name}: {size}; used by default: {model.engine.described()}\n")

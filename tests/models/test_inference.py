@@ -11,7 +11,7 @@ from torch import nn
 
 from models.cyclegan import Architecture, Generator
 from models.engines import REFERENCE, Engine, made_engine
-from models.inference import EnhancementModel, enhanced, load_generator
+from models.inference import METHODS, EnhancementModel, enhanced, load_generator
 from models.metrics import mae_hu
 from models.phantoms import head_and_neck_phantom
 from models.training.pairs import CLINICAL_SCANS, Modality, SimulatedPair, simulated_pair
@@ -124,9 +124,14 @@ def unseen_pair(modality: Modality) -> SimulatedPair:
     return simulated_pair(TrainingVolume("phantom", None, phantom.hu_zyx, spacing), CLINICAL_SCANS[modality], 8)
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped(METHODS))
 def test_shipped_weights_bring_an_image_of_their_scanner_nearer_to_the_truth(name: str) -> None:
     pair = unseen_pair("cbct" if "CBCT" in load_card(name).training_domain.modality else "mvct")
     truth = pair.volume.hu_zyx
     output = enhanced(load_generator(name), pair.sparse_hu_zyx, pair.volume.spacing_zyx_mm)
     assert mae_hu(output, truth, pair.body) < mae_hu(pair.sparse_hu_zyx, truth, pair.body)
+
+
+def test_weights_of_another_kind_are_refused() -> None:
+    with pytest.raises(WeightsError, match="are of the method diffusion, not cyclegan or supervised"):
+        load_generator("planning_ct_prior")

@@ -1,7 +1,7 @@
 import pytest
 from torch import Tensor, nn
 
-from models.inference import load_generator
+from models.inference import METHODS, load_generator
 from models.receptive_field import reach_pixels
 from models.weights import shipped
 
@@ -35,7 +35,7 @@ def test_one_that_looks_at_the_whole_slice_has_no_bound() -> None:
     assert reach_pixels(WholeSlice(), 1, stride=4) is None
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped(METHODS))
 def test_the_shipped_networks_have_a_bound(name: str) -> None:
     model = load_generator(name)
     assert model.reach_pixels is not None and 0 < model.reach_pixels < 64
