@@ -58,7 +58,7 @@ class FewViewSettings:
     trust: float = 2.0
     """Standard deviation that d leaves to f(x_T), as a multiple of that of the noise of the depth."""
     stop: StopRules = field(default_factory=lambda: StopRules(noise_level=1.35, patience=None))
-    """Nearer to the noise small lesions keep more of their contrast, but more blobs come up that are none. Not 1, because
+    """Nearer to the noise small lesions keep more of their contrast, but more blobs come up that are none. Not 1, as
     pixels explain a patient, and one ray a detector element, only so well."""
     tv_weight_mm: float = 350.0
     tv_iterations: int = 80
