@@ -31,8 +31,8 @@ class Picture:
 
     path: Path
     title: str
-    mean_change_hu: float
-    """Mean absolute change over the whole grid."""
+    mean_change_hu: float | None
+    """Mean absolute change over the whole grid; None where there was no image before."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,23 @@ def before_and_after(before: Sequence[Path], after: Sequence[Path], png: Path, t
     body = _body(source.array_zyx)
     arrays = [array[body] for array in (source.array_zyx, result.array_zyx, change)]
     png.parent.mkdir(parents=True, exist_ok=True)
-    _figure([_slabs(array, source.spacing_zyx_mm) for array in arrays], title).savefig(png, dpi=110)
+    _figure(COLUMNS, [_slabs(array, source.spacing_zyx_mm) for array in arrays], title).savefig(png, dpi=110)
     return Picture(png, title, float(np.abs(change).mean()))
+
+
+def result_alone(after: Sequence[Path], png: Path, title: str) -> Picture:
+    """Draw the middle planes of a series that was made of something else than images, into a PNG file.
+
+    Raises
+    ------
+    InputRejected
+        If the series can not be read as one volume.
+    """
+    result = read_image_series(after).volume
+    png.parent.mkdir(parents=True, exist_ok=True)
+    slabs = _slabs(result.array_zyx[_body(result.array_zyx)], result.spacing_zyx_mm)
+    _figure(("result",), [slabs], title).savefig(png, dpi=110)
+    return Picture(png, title, None)
 
 
 def _body(array_zyx: NDArray[np.float32]) -> tuple[slice, ...]:
@@ -84,13 +99,14 @@ def _slabs(array_zyx: NDArray[np.float32], spacing_zyx_mm: tuple[float, float, f
     ]
 
 
-def _figure(columns: Sequence[Sequence[_Slab]], title: str) -> Figure:
+def _figure(names: Sequence[str], columns: Sequence[Sequence[_Slab]], title: str) -> Figure:
     """Planes below each other, each as high as it is in the patient for the common width of a column."""
     heights = [slab.height_mm / slab.width_mm for slab in columns[0]]
-    height_inches = WIDTH_INCHES / len(COLUMNS) * sum(heights) + 1.6
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-    axes = figure.subplots(len(PLANES), len(COLUMNS), gridspec_kw={"height_ratios": heights})
-    for column, (name, slabs) in enumerate(zip(COLUMNS, columns, strict=True)):
+    column_inches = WIDTH_INCHES / len(COLUMNS)
+    size_inches = (column_inches * len(names), column_inches * sum(heights) + 1.6)
+    figure = Figure(figsize=size_inches, layout="constrained")
+    axes = figure.subplots(len(PLANES), len(names), gridspec_kw={"height_ratios": heights}, squeeze=False)
+    for column, (name, slabs) in enumerate(zip(names, columns, strict=True)):
         images = [_draw(axes[row, column], slab, name == "change") for row, slab in enumerate(slabs)]
         axes[0, column].set_title(name, fontsize=10)
         figure.colorbar(images[-1], ax=axes[:, column], location="bottom", label="HU", shrink=0.7, pad=0.02)

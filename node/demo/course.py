@@ -18,7 +18,7 @@ from node.scu import Scu
 from node.service import Node
 from node.view import full_record
 from pipelines.base import Progress
-from pipelines.pictures import Picture, before_and_after
+from pipelines.pictures import Picture, before_and_after, result_alone
 
 CONSOLE_AE_TITLE = "CONSOLE"
 LOOK_EVERY_S = 0.2
@@ -181,6 +181,8 @@ def _pictures(ledger: Ledger, state_dir: Path, pictures_dir: Path, jobs: list[di
             continue
         trigger = ledger.jobs.inputs(job["id"])[0]
         before = [state_dir / path for path in trigger.paths]
-        after = [state_dir / one.path for one in ledger.jobs.result_instances(job["result"]["id"])]
-        title = f"job {job['id']}: {job['pipeline']}"
-        yield before_and_after(before, after, pictures_dir / f"job_{job['id']}.png", title)
+        made = ledger.jobs.result_instances(job["result"]["id"])
+        after = [state_dir / one.path for one in made if one.modality == "CT"]
+        title, png = f"job {job['id']}: {job['pipeline']}", pictures_dir / f"job_{job['id']}.png"
+        is_image = trigger.role != "projections"
+        yield before_and_after(before, after, png, title) if is_image else result_alone(after, png, title)

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from pipelines.base import InputRejected
-from pipelines.pictures import before_and_after
+from pipelines.pictures import before_and_after, result_alone
 from tests.pipelines.made import ct_series, write
 
 
@@ -43,3 +43,13 @@ def test_series_on_other_grids_can_not_be_compared(tmp_path: Path) -> None:
     whole = write(ct_series(), tmp_path)
     with pytest.raises(InputRejected, match="have not the same grid"):
         before_and_after(whole, whole[:3], tmp_path / "job.png", "cut")
+
+
+def test_a_result_of_what_is_no_image_is_drawn_alone(tmp_path: Path) -> None:
+    paths, _ = shifted(tmp_path, 25)
+    picture = result_alone(paths, tmp_path / "job.png", "few views")
+    assert picture.mean_change_hu is None
+    # One column where a comparison has three.
+    compared = before_and_after(paths, paths, tmp_path / "both.png", "both")
+    widths = [imread(one.path).shape[1] for one in (picture, compared)]
+    assert widths[0] == pytest.approx(widths[1] / 3, abs=2)
