@@ -131,12 +131,15 @@ class Segmenter:
     """(B, C, D, H, W) -> logits (B, 1 + organs, D, H, W)."""
     bf16: bool = False
     """Whether the layers compute in bfloat16; input and output are float32 all the same."""
+    device: str = "cpu"
+    """Where the network is; input and output may be elsewhere."""
 
     def __call__(self, channels: Tensor) -> Tensor:
         """Probabilities of background and organs (B, 1 + organs, D, H, W) of a patch (B, C, D, H, W)."""
-        with torch.autocast(channels.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.network(channels.contiguous(memory_format=torch.channels_last_3d))
-        return logits.float().softmax(dim=1)
+        on_device = channels.to(self.device)
+        with torch.autocast(on_device.device.type, torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = self.network(arranged(on_device))
+        return logits.float().softmax(dim=1).to(channels.device)
 
 
 def load_segmenter(weights: str, device: str = "cpu", bf16: bool = False) -> Segmenter:
@@ -155,7 +158,17 @@ def load_segmenter(weights: str, device: str = "cpu", bf16: bool = False) -> Seg
     task, size = card.segmentation, network.architecture
     if (size.inputs, size.outputs) != (task.channels, 1 + len(task.organs)):
         raise WeightsError(f"the card of {weights} names other channels or organs than its architecture has")
-    return Segmenter(card, task, network, bf16)
+    return Segmenter(card, task, network, bf16, device)
+
+
+def placed(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:
+    """The network on a device, its weights arranged as the device computes fastest."""
+    return network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+def arranged(channels: Tensor) -> Tensor:
+    """The input (B, C, D, H, W) arranged as the weights are; same values, same shape."""
+    return channels.contiguous(memory_format=torch.channels_last_3d)
 
 
 def ct_channels(hu_zyx: NDArray[Any], windows_hu: Sequence[tuple[float, float]]) -> Hu:
@@ -184,8 +197,7 @@ def _loaded_network(weights: str, sha256: str, device: str) -> SegmentationNetwo
         network.load_state_dict(tensors)
     except (TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
-    network.eval().requires_grad_(False)
-    return network.to(torch.device(device), memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return placed(network.eval().requires_grad_(False), torch.device(device))
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv3d:

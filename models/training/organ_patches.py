@@ -1,19 +1,19 @@
 """What a training step of a segmentation sees: patches of patients with their organs, each a little changed."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from models.intensity import AIR_HU, Hu, Mask, body_mask
 from models.patches import Shape
 from models.segmentation import resized, working_shape
 from models.training.organ_volumes import OrganVolume, mirrored_organs
+from models.training.patch_sampling import cut, cut_labels, turning
 from models.training.segmentation_settings import Augmentation, SegmentationSettings
 from models.training.volumes import TrainingDataError
 from models.unet import ct_channels, mr_channel
@@ -70,6 +70,12 @@ class OrganPatches:
         if not self._organs:
             raise TrainingDataError("none of the organs was drawn in any volume")
 
+    def seen_otherwise(self, settings: SegmentationSettings) -> "OrganPatches":
+        """The same images with other settings, which must not change organs or working spacing, or take the MR anew."""
+        other = copy.copy(self)
+        other._settings = settings
+        return other
+
     def batch(self, size: int, rng: np.random.Generator, augmentation: Augmentation | None = None) -> OrganBatch:
         """Draw patches; without an augmentation they are as they are, with the MR wherever there is one."""
         patches = [self._patch(rng, augmentation) for _ in range(size)]
@@ -89,15 +95,13 @@ class OrganPatches:
         number, voxels = showing[int(rng.integers(len(showing)))]
         image, patch = self.images[number], self._settings.patch_zyx
         z, y, x = np.unravel_index(int(rng.choice(voxels)), image.body.shape)
-        scale = 1.0 if augmentation is None else 1.0 + rng.uniform(-1.0, 1.0) * augmentation.largest_scaling
-        size = (max(1, round(patch[0] * scale)), max(1, round(patch[1] * scale)), max(1, round(patch[2] * scale)))
-        start = [
-            int(at) - n // 2 + int(rng.integers(-int(_SHIFT * n), int(_SHIFT * n) + 1))
-            for at, n in zip((z, y, x), size, strict=True)
-        ]
-        hu = _stretched(_region(image.hu_zyx, start, size, AIR_HU), patch, "trilinear")
-        labels = _stretched(_region(image.labels_zyx, start, size, 0), patch, "nearest-exact").astype(np.uint8)
-        mr = None if image.mr_zyx is None else _stretched(_region(image.mr_zyx, start, size, 0.0), patch, "trilinear")
+        offsets = [int(rng.integers(-int(_SHIFT * n), int(_SHIFT * n) + 1)) for n in patch]
+        # Of an even number of voxels the middle lies between two.
+        centre = np.array([z, y, x]) + offsets + (np.array(patch) - 1) / 2.0 - np.array(patch) // 2
+        matrix = self._matrix(rng, augmentation)
+        hu = cut(image.hu_zyx, centre, patch, matrix, AIR_HU)
+        labels = cut_labels(image.labels_zyx, centre, patch, matrix)
+        mr = None if image.mr_zyx is None else cut(image.mr_zyx, centre, patch, matrix, 0.0)
         drawn = np.array(image.drawn)
         if augmentation is None:
             return self._channels(hu, mr, np.zeros(2)), labels, drawn
@@ -108,6 +112,14 @@ class OrganPatches:
         if rng.random() < augmentation.mirror:
             return mirrored(channels, labels, drawn, self._settings.organs)
         return channels, labels, drawn
+
+    def _matrix(self, rng: np.random.Generator, augmentation: Augmentation | None) -> NDArray[np.float64]:
+        """From an offset in the patch to one in the image."""
+        if augmentation is None:
+            return np.eye(3)
+        scale = 1.0 + rng.uniform(-1.0, 1.0) * augmentation.largest_scaling
+        angles = rng.uniform(-1.0, 1.0, 3) * augmentation.largest_turn_deg
+        return turning(angles, scale, self._settings.spacing_zyx_mm)
 
     def _changed_mr(self, mr: Hu | None, rng: np.random.Generator) -> Hu | None:
         """The MR with another contrast and brightness, or left out."""
@@ -157,21 +169,6 @@ def mirrored(
     classes = np.array([0, *(0 if mate is None else 1 + mate for mate in mates)], np.uint8)
     known = np.array([mate is not None and bool(drawn[mate]) for mate in mates])
     return channels[..., ::-1].copy(), classes[labels[..., ::-1]], known
-
-
-def _region(volume: NDArray[Any], start: Sequence[int], size: Sequence[int], fill: float) -> NDArray[Any]:
-    """A box of a volume that may reach beyond it."""
-    region = np.full(size, fill, volume.dtype)
-    ranges = [(max(0, at), min(n, at + length)) for at, length, n in zip(start, size, volume.shape, strict=True)]
-    inner = tuple(slice(low - at, high - at) for (low, high), at in zip(ranges, start, strict=True))
-    region[inner] = volume[tuple(slice(low, high) for low, high in ranges)]
-    return region
-
-
-def _stretched(region: NDArray[Any], shape_zyx: Shape, mode: str) -> Hu:
-    """The same field of view in another number of voxels."""
-    volume = torch.from_numpy(region.astype(np.float32))[None, None]
-    return np.asarray(functional.interpolate(volume, shape_zyx, mode=mode)[0, 0].numpy())
 
 
 def _check(volumes: Sequence[OrganVolume], settings: SegmentationSettings) -> None:

@@ -16,6 +16,7 @@ from models.segmentation_losses import segmentation_losses
 from models.training.card import training_domain
 from models.training.checkpoint import RunFiles
 from models.training.curve import draw_learning_curve
+from models.training.drawn_ahead import DrawnAhead
 from models.training.network_run import NetworkRun
 from models.training.organ_patches import OrganBatch, OrganPatches
 from models.training.organ_volumes import OrganVolume, organ_data_sha256
@@ -23,9 +24,9 @@ from models.training.progress import Progress, part
 from models.training.segmentation_card import finished_segmenter
 from models.training.segmentation_settings import SegmentationSettings
 from models.training.slices import TrainingImage
-from models.training.volumes import Split
-from models.unet import SegmentationNetwork
-from models.weights import TrainingDomain
+from models.training.volumes import Split, TrainingDataError
+from models.unet import Architecture, SegmentationNetwork, arranged, placed
+from models.weights import TrainingDomain, WeightsError, load_weights
 
 _VALIDATION_SEED = 1
 _TRAINING_SHARE = 0.9
@@ -72,9 +73,12 @@ def of_split(volumes: Sequence[OrganVolume], split: Split) -> list[OrganVolume]:
 
 def validation_batches(volumes: Sequence[OrganVolume], settings: SegmentationSettings) -> list[OrganBatch]:
     """The same few batches each time, unchanged patches; none without volumes."""
-    if not volumes:
-        return []
-    patches, rng = OrganPatches(volumes, settings), np.random.default_rng(_VALIDATION_SEED)
+    return judged_batches(OrganPatches(volumes, settings), settings) if volumes else []
+
+
+def judged_batches(patches: OrganPatches, settings: SegmentationSettings) -> list[OrganBatch]:
+    """The same few batches each time, unchanged patches."""
+    rng = np.random.default_rng(_VALIDATION_SEED)
     return [patches.batch(settings.batch, rng) for _ in range(settings.validation_batches)]
 
 
@@ -91,15 +95,14 @@ class SegmentationRun(NetworkRun[SegmentationNetwork]):
         torch.manual_seed(settings.seed)
         self._settings, self._patches, self._validation = settings, patches, validation
         self._device = torch.device(settings.device)
-        network: SegmentationNetwork = SegmentationNetwork(settings.architecture()).to(
-            self._device, memory_format=torch.channels_last_3d
-        )  # type: ignore[call-overload]
+        network = placed(initial_network(settings), self._device)
         columns = ["focal", "dice", "validation_dice", *(f"dice_{organ}" for organ in settings.organs)]
         super().__init__(network, settings, files, columns)
+        self._drawn = DrawnAhead(self._batch, settings.updates, settings.drawing_processes).behind(self.update)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Focal and Dice loss of fresh patches."""
-        batch = self._patches.batch(self._settings.batch, self.rng, self._settings.augmentation)
+        batch = next(self._drawn)
         logits = self._logits(self.network, batch)
         labels, drawn = batch.labels.to(self._device), batch.drawn.to(self._device)
         losses = segmentation_losses(logits, labels, drawn, self._settings.losses)
@@ -127,11 +130,37 @@ class SegmentationRun(NetworkRun[SegmentationNetwork]):
             counts[:, organ] = int((found & true).sum()), int(found.sum()) + int(true.sum())
         return counts
 
+    def _batch(self, update: int) -> OrganBatch:
+        rng = np.random.default_rng([self._settings.seed, update])
+        return self._patches.batch(self._settings.batch, rng, self._settings.augmentation)
+
     def _logits(self, network: SegmentationNetwork, batch: OrganBatch) -> Tensor:
-        channels = batch.channels.to(self._device).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._settings.bf16):
-            logits: Tensor = network(channels)
+            logits: Tensor = network(arranged(batch.channels.to(self._device)))
         return logits.float()
+
+
+def initial_network(settings: SegmentationSettings) -> SegmentationNetwork:
+    """A network of random weights, or of those that the training goes on from.
+
+    Raises
+    ------
+    TrainingDataError
+        If the weights can not be used, or are of another architecture, other organs or another input.
+    """
+    network = SegmentationNetwork(settings.architecture())
+    if settings.initial_weights is None:
+        return network
+    try:
+        card, tensors = load_weights(settings.initial_weights)
+    except WeightsError as error:
+        raise TrainingDataError(str(error)) from error
+    if card.segmentation != settings.task() or Architecture(**card.architecture) != settings.architecture():
+        raise TrainingDataError(
+            f"{settings.initial_weights} is of other organs, inputs, patches or size than asked for"
+        )
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return network
 
 
 def _domain(training: Sequence[OrganVolume], patches: OrganPatches) -> TrainingDomain:

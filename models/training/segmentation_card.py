@@ -11,7 +11,7 @@ from models.training.progress import Progress
 from models.training.segmentation_evaluation import judged_cases, organ_table
 from models.training.segmentation_settings import SegmentationSettings
 from models.unet import METHOD, load_segmenter
-from models.weights import Card, TrainingDomain, save, write_card
+from models.weights import Card, TrainingDomain, load_card, save, write_card
 
 _TEXT = """\
 # {name}
@@ -25,7 +25,7 @@ Research. Proposes contours of {organs} on {images}.
 ## Data
 
 {patients} training patients, {slices} slices; {updates} updates of {batch} patches of {patch} voxels at {spacing} mm
-(slice, row, column), seed {seed}.
+(slice, row, column), seed {seed}{began}.
 
 ## Validation
 
@@ -67,6 +67,12 @@ def finished_segmenter(
     return complete
 
 
+def _began(settings: SegmentationSettings) -> str:
+    if settings.initial_weights is None:
+        return ""
+    return f"; it began from the weights of SHA-256 {load_card(settings.initial_weights).sha256}"
+
+
 def _text(card: Card, settings: SegmentationSettings, judged: str) -> str:
     return _TEXT.format(
         name=card.name,
@@ -79,5 +85,6 @@ def _text(card: Card, settings: SegmentationSettings, judged: str) -> str:
         patch=" x ".join(str(n) for n in settings.patch_zyx),
         spacing=" x ".join(f"{mm:g}" for mm in settings.spacing_zyx_mm),
         seed=settings.seed,
+        began=_began(settings),
         judged=judged,
     )

@@ -15,6 +15,7 @@ WIDE_WINDOW_HU = (-1200.0, 100.0)
 """Of the published pelvic segmentation: air to soft tissue."""
 SOFT_TISSUE_WINDOW_HU = (-160.0, 240.0)
 BONE_WINDOW_HU = (-200.0, 1300.0)
+_WHERE = ("device", "drawing_processes")
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,10 @@ class Augmentation:
     mirror: float = 0.5
     """Part of the patches that are mirrored left to right, their left organs called right ones. 0 where an organ
     without a side in its name lies on one side, as liver and heart do."""
-    largest_scaling: float = 0.1
+    largest_scaling: float = 0.15
     """Patients are made larger or smaller by up to this part."""
+    largest_turn_deg: float = 12.0
+    """And turned about each of their axes by up to this angle."""
     largest_noise_hu: float = 20.0
     """SD of white noise, evenly between 0 and this."""
     jitter_hu: float = 15.0
@@ -43,9 +46,13 @@ class SegmentationSettings:
 
     organs: tuple[str, ...]
     """TG-263 names."""
+    initial_weights: str | None = None
+    """Shipped weights by name or a `.safetensors` file of the same architecture, to go on from; None: begin anew."""
     updates: int = 10_000
     seed: int = 0
     device: str = "cpu"
+    drawing_processes: int = 0
+    """Processes that draw patches ahead of their update; a graphics card waits for them otherwise."""
     batch: int = 2
     patch_zyx: tuple[int, int, int] = (64, 64, 64)
     spacing_zyx_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
@@ -88,5 +95,6 @@ class SegmentationSettings:
         return Architecture(inputs, outputs, self.channels, self.most_channels, self.levels)
 
     def sha256(self) -> str:
-        """Digest of all settings; a checkpoint is continued only by the run that wrote it."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Digest of all settings but where it is computed; a checkpoint is continued only by a run of the same."""
+        decisive = {name: value for name, value in asdict(self).items() if name not in _WHERE}
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

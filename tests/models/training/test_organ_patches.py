@@ -11,7 +11,7 @@ from models.training.segmentation_settings import Augmentation, SegmentationSett
 from models.training.volumes import TrainingDataError
 from tests.models.training.organ_phantoms import ORGANS, SETTINGS, SPACING, patient, patients
 
-NOTHING = Augmentation(mirror=0.0, largest_scaling=0.0, largest_noise_hu=0.0, jitter_hu=0.0)
+NOTHING = Augmentation(mirror=0.0, largest_scaling=0.0, largest_turn_deg=0.0, largest_noise_hu=0.0, jitter_hu=0.0)
 AS_THEY_ARE = replace(SETTINGS, spacing_zyx_mm=SPACING)
 BRAIN, MANDIBLE, LEFT, RIGHT = range(1, 5)
 

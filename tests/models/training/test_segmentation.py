@@ -112,14 +112,14 @@ def marked(one: OrganVolume) -> OrganVolume:
 def test_training_learns_the_organs_of_a_patient_that_it_never_saw(tmp_path: Path) -> None:
     settings = replace(
         SETTINGS,
-        updates=40,
-        learning_rate=2e-2,
+        updates=150,
+        learning_rate=1e-2,
         ema_decay=0.8,
         levels=2,
         organ_share=1.0,
         spacing_zyx_mm=SPACING,
         log_every=20,
-        checkpoint_every=40,
+        checkpoint_every=150,
     )
     path = train([marked(one) for one in patients()], settings, tmp_path, "tiny")
     cases = judged_cases(load_segmenter(str(path)), [marked(patient(4, "test"))])
