@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.implicit_shapes import Chain, Coordinates, Field, Shape, SliceTube, mirrored, united, without
+from models.implicit_shapes import (
+    Chain,
+    Coordinates,
+    Field,
+    Shape,
+    SliceTube,
+    mirrored,
+    smooth_minimum,
+    united,
+    without,
+)
 from models.pelvis_anatomy import PelvisAnatomy
 from models.pelvis_bones import SYMPHYSIS_BACK_Y_MM, pubis, sacrum
 from models.pelvis_canvas import Box
@@ -17,6 +27,7 @@ from models.pelvis_canvas import Box
 _ROUNDS = 4
 """Of correcting the size; the volume is then right within a hundredth or two."""
 _PRESACRAL_MM = 6.0
+_BASE_ROUNDING_MM = 10.0
 _RECTUM_BOTTOM_MM = -58.0
 
 
@@ -103,7 +114,7 @@ def drawn_organs(anatomy: PelvisAnatomy, rng: np.random.Generator) -> PelvisOrga
     prostate = prostate_of(size)
     base_z = gland.apex_z + 2 * size
     vesicles, vesicles_box, beneath = _seminal_vesicles(anatomy, gland, size, prostate, rectum, rng)
-    bladder, bladder_box = _bladder(anatomy, base_z, [prostate, vesicles, beneath], rectum, bones, rng)
+    bladder, bladder_box = _bladder(anatomy, base_z, [prostate, vesicles], beneath, rectum, bones, rng)
     return PelvisOrgans(
         prostate=prostate,
         prostate_box=prostate_box,
@@ -158,7 +169,7 @@ def _seminal_vesicles(
 ) -> tuple[Shape, Box, Shape]:
     """A bow tie: from the base of the prostate to both sides, upwards and backwards; thickest half way.
 
-    The last shape is the room behind and beneath them, where no bladder is.
+    The last shape is the half-space behind and beneath them, where no bladder is.
     """
     a, b, _ = gland.radii(size)
     start_z, start_y = gland.apex_z + 1.78 * a, gland.middle_y + 0.55 * b
@@ -176,10 +187,10 @@ def _seminal_vesicles(
     box: Box = ((start_z - 20, start_y - 30, -65), (start_z + 50, start_y + 45, 65))
     radius = _sized(vesicles_of, 6.0, anatomy.seminal_vesicles_ml, box, 2.0)
     nodes = np.array(sides)
-    lowest_y, highest_z = np.float32(nodes[..., 1].min()), np.float32(nodes[..., 0].max())
+    front_y, middle_z = float(nodes[..., 1].min()), 0.4 * start_z + 0.6 * float(nodes[..., 0].max())
 
     def beneath(at: Coordinates) -> Field:
-        return np.asarray(np.maximum(lowest_y - at[1], at[0] - highest_z), np.float32)
+        return np.asarray((at[0] - np.float32(middle_z) - at[1] + np.float32(front_y)) / np.sqrt(2), np.float32)
 
     return vesicles_of(radius), box, beneath
 
@@ -203,6 +214,7 @@ def _bladder(
     anatomy: PelvisAnatomy,
     base_z: float,
     neighbours: list[Shape],
+    beneath: Shape,
     rectum: SliceTube,
     bones: Shape,
     rng: np.random.Generator,
@@ -231,6 +243,7 @@ def _bladder(
             bumped = 1 + np.float32(one) * p * q + np.float32(two) * p * r + np.float32(three) * (r * r - q * q) * q
             whole = np.asarray((norm / bumped - 1) * np.float32(mean), np.float32)
             side = np.abs(at[2]) - np.float32(walls_x) - np.float32(0.7) * np.maximum(at[0] - 25, 0)
+            whole = -smooth_minimum(-whole, beneath(at), _BASE_ROUNDING_MM)
             room = [neighbour(at) - np.float32(0.3) for neighbour in neighbours]
             return np.maximum(without(whole, *room, rectum(at) - 2.0, bones(at) - 3.0), side)
 
