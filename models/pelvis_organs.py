@@ -37,6 +37,8 @@ class PelvisOrgans:
 
     prostate: Shape
     prostate_box: Box
+    prostate_z_mm: float
+    """Of its middle over the femoral heads."""
     transition_zone: Shape
     seminal_vesicles: Shape
     seminal_vesicles_box: Box
@@ -118,6 +120,7 @@ def drawn_organs(anatomy: PelvisAnatomy, rng: np.random.Generator) -> PelvisOrga
     return PelvisOrgans(
         prostate=prostate,
         prostate_box=prostate_box,
+        prostate_z_mm=gland.apex_z + size,
         transition_zone=gland.shape(size, 0.58 + 0.0022 * anatomy.prostate_ml),
         seminal_vesicles=vesicles,
         seminal_vesicles_box=vesicles_box,

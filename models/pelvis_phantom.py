@@ -5,7 +5,7 @@ measured from the middle of the image, where, give or take a shift, the middle b
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,14 +49,18 @@ def parametric_pelvis(
     spacing_zyx_mm: Point,
     rng: np.random.Generator,
     texture: TissuePatch | None = None,
+    prostate_z_mm: float | None = None,
 ) -> PelvisPhantom:
     """Draw a patient and paint them on a grid.
 
     The anatomy depends on the state of `rng` alone, not on the grid. With a `texture` the residual of real soft tissue
-    takes the place of part of the noise in tissue of the density of fat and muscle.
+    takes the place of part of the noise in tissue of the density of fat and muscle. With `prostate_z_mm` the middle of
+    the prostate lies that high over the middle of the image; else the femoral heads lie there, give or take 12 mm.
     """
     anatomy = PelvisAnatomy.drawn(rng)
     organs = drawn_organs(anatomy, rng)
+    if prostate_z_mm is not None:
+        anatomy = _lifted(anatomy, prostate_z_mm - organs.prostate_z_mm)
     for_body, for_organs, for_scanner, for_grid = rng.spawn(4)
     canvas = Canvas(shape_zyx, spacing_zyx_mm, anatomy.pose)
     coarse, fine = (random_field(shape_zyx, spacing_zyx_mm, mm, for_grid) for mm in (_COARSE_MM, _FINE_MM))
@@ -77,6 +81,11 @@ def parametric_pelvis(
         masks=masks,
         anatomy=anatomy,
     )
+
+
+def _lifted(anatomy: PelvisAnatomy, origin_z_mm: float) -> PelvisAnatomy:
+    _, back, left = anatomy.pose.shift_mm
+    return replace(anatomy, pose=replace(anatomy.pose, shift_mm=(origin_z_mm, back, left)))
 
 
 def _further_masks(canvas: Canvas, anatomy: PelvisAnatomy, external: Mask) -> dict[str, Mask]:
