@@ -4,10 +4,11 @@ Axes of every array are [slice, row, column]. The slice index grows towards the 
 the column index towards the patient's left: with head first supine, i j k run along L P S. Millimetres are measured
 from the centre of the volume along the same directions.
 
-The HU of tissues are rounded from ICRU Report 44 compositions at 120 kV; the shapes are ellipsoids of typical size.
+The head and neck are ellipsoids of typical size, with HU rounded from ICRU Report 44 compositions at 120 kV; the pelvis
+is that of `models.pelvis_phantom`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.intensity import AIR_HU, Hu, Mask
+from models.pelvis_phantom import parametric_pelvis
 
 Triple: TypeAlias = tuple[float, float, float]
 """(superior, posterior, left), mm."""
@@ -34,6 +36,8 @@ class Phantom:
     masks: Mapping[str, Mask]
     """By TG-263 name; `External` is the body."""
     dose_gy_zyx: NDArray[np.float32]
+    mr_zyx: Hu | None = None
+    """T2-weighted MR of the planning day on the grid of the CT, where there is one; no unit."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,6 @@ class _Ellipsoid:
     power: float = 2.0
     """2 is an ellipsoid; more comes nearer to a box."""
 
-
-_INFINITE_MM = 1.0e4
 
 _HEAD_AND_NECK = (
     _Ellipsoid("", FAT_HU, (-60, 5, 0), (95, 62, 66), 3),
@@ -80,42 +82,22 @@ _HEAD_AND_NECK = (
     _Ellipsoid("GTVp", MUSCLE_HU + 12, (-38, -8, 18), (20, 14, 14)),
 )
 
-_PELVIS = (
-    _Ellipsoid("", FAT_HU, (0, 0, 0), (_INFINITE_MM, 112, 182), 2.4),
-    _Ellipsoid("", MUSCLE_HU, (0, 10, 0), (_INFINITE_MM, 88, 155), 2.6),
-    _Ellipsoid("", FAT_HU, (15, -15, 0), (95, 62, 88), 2.6),
-    _Ellipsoid("", MARROW_HU, (75, 62, 0), (55, 20, 42), 2.5),
-    _Ellipsoid("", BONE_HU, (50, 8, 108), (50, 34, 13), 2.5),
-    _Ellipsoid("", BONE_HU, (50, 8, -108), (50, 34, 13), 2.5),
-    _Ellipsoid("", BONE_HU - 200, (-22, -48, 0), (14, 9, 50), 2.5),
-    _Ellipsoid("Femur_Head_L", MARROW_HU + 130, (0, 2, 98), (24, 24, 24)),
-    _Ellipsoid("Femur_Head_R", MARROW_HU + 130, (0, 2, -98), (24, 24, 24)),
-    _Ellipsoid("", BONE_HU - 100, (-45, 10, 118), (32, 17, 17), 2.5),
-    _Ellipsoid("", BONE_HU - 100, (-45, 10, -118), (32, 17, 17), 2.5),
-    _Ellipsoid("Bladder", WATER_HU, (28, -26, 0), (28, 30, 38)),
-    _Ellipsoid("Rectum", MUSCLE_HU - 15, (5, 44, 0), (62, 16, 18), 3),
-    _Ellipsoid("SeminalVes", MUSCLE_HU - 10, (16, 16, 0), (9, 8, 26)),
-    _Ellipsoid("Prostate", MUSCLE_HU - 5, (-10, 4, 0), (20, 17, 24)),
-)
-
 
 @dataclass(frozen=True)
-class _Site:
-    """Organs of one site and how its target is treated."""
+class _Plan:
+    """How the target is treated."""
 
-    organs: tuple[_Ellipsoid, ...]
     target: str
     """Name of the mask that the PTV surrounds."""
     ptv: str
     margin_mm: float
     prescription_gy: float
-    air_pocket: _Ellipsoid | None = None
 
 
-_SITES: Mapping[str, _Site] = {
-    "head_and_neck": _Site(_HEAD_AND_NECK, "GTVp", "PTV_High", 8.0, 70.0),
-    "pelvis": _Site(_PELVIS, "Prostate", "PTV_High", 7.0, 78.0, _Ellipsoid("", AIR_HU, (5, 40, 0), (22, 7, 8))),
-}
+_HEAD_AND_NECK_PLAN = _Plan("GTVp", "PTV_High", 8.0, 70.0)
+_PELVIS_PLAN = _Plan("Prostate", "PTV_High", 7.0, 78.0)
+_PROSTATE_Z_MM = -10.0
+"""Low in the image, so that the bladder above it is seen too."""
 
 
 def head_and_neck_phantom(shape_zyx: tuple[int, int, int], spacing_zyx_mm: Triple, rng: np.random.Generator) -> Phantom:
@@ -123,15 +105,28 @@ def head_and_neck_phantom(shape_zyx: tuple[int, int, int], spacing_zyx_mm: Tripl
 
     Sizes vary by 5 % and places by 1 mm from patient to patient, as `rng` has it.
     """
-    return _phantom(_SITES["head_and_neck"], shape_zyx, spacing_zyx_mm, rng)
+    hu, masks = _painted(_HEAD_AND_NECK, shape_zyx, spacing_zyx_mm, rng)
+    textured = _with_texture(hu, masks["External"], spacing_zyx_mm, rng)
+    return _planned(Phantom(textured, spacing_zyx_mm, masks, np.zeros(shape_zyx, np.float32)), _HEAD_AND_NECK_PLAN)
 
 
 def pelvis_phantom(shape_zyx: tuple[int, int, int], spacing_zyx_mm: Triple, rng: np.random.Generator) -> Phantom:
-    """Male pelvis with prostate, seminal vesicles, bladder, rectum with an air pocket, and femoral heads.
+    """Male pelvis with prostate, seminal vesicles, bladder, rectum and femoral heads, in CT and MR.
 
-    Sizes vary by 5 % and places by 1 mm from patient to patient, as `rng` has it.
+    The middle of the prostate lies 10 mm below the middle of the image; all else differs from patient to patient as
+    `models.pelvis_anatomy` tells. An organ that the image misses has no mask.
+
+    Raises
+    ------
+    ValueError
+        If the image does not show the prostate.
     """
-    return _phantom(_SITES["pelvis"], shape_zyx, spacing_zyx_mm, rng)
+    pelvis = parametric_pelvis(shape_zyx, spacing_zyx_mm, rng, prostate_z_mm=_PROSTATE_Z_MM)
+    masks = {name: mask for name, mask in pelvis.masks.items() if mask.any()}
+    if _PELVIS_PLAN.target not in masks:
+        raise ValueError(f"an image of {shape_zyx} voxels of {spacing_zyx_mm} mm does not show the prostate")
+    dose_gy = np.zeros(shape_zyx, np.float32)
+    return _planned(Phantom(pelvis.hu_zyx, spacing_zyx_mm, masks, dose_gy, pelvis.mr_zyx), _PELVIS_PLAN)
 
 
 def fraction_of(phantom: Phantom, fraction_number: int, rng: np.random.Generator) -> Phantom:
@@ -139,35 +134,41 @@ def fraction_of(phantom: Phantom, fraction_number: int, rng: np.random.Generator
 
     The whole body moves by a rigid setup error of 1.5 mm (SD) in each direction, as after image guidance on bone; the
     GTV loses 1 % of its diameter with each fraction, down to 60 %, and fat-like tissue takes its place. The dose stays
-    where the machine delivers it.
+    where the machine delivers it; no MR is taken on that day.
     """
     shrunk = _with_smaller_target(phantom, max(0.6, 1.0 - 0.01 * (fraction_number - 1)))
     shift_mm = rng.normal(0.0, 1.5, 3)
     shift_voxels = shift_mm / np.array(phantom.spacing_zyx_mm)
     hu = ndimage.shift(shrunk.hu_zyx, shift_voxels, order=1, mode="nearest")
     masks = {name: _shifted(mask, shift_voxels) for name, mask in shrunk.masks.items()}
-    return replace(shrunk, hu_zyx=hu.astype(np.float32), masks=masks)
+    return replace(shrunk, hu_zyx=hu.astype(np.float32), masks=masks, mr_zyx=None)
 
 
-def _phantom(site: _Site, shape_zyx: tuple[int, int, int], spacing_zyx_mm: Triple, rng: np.random.Generator) -> Phantom:
+def _painted(
+    organs: Sequence[_Ellipsoid], shape_zyx: tuple[int, int, int], spacing_zyx_mm: Triple, rng: np.random.Generator
+) -> tuple[Hu, dict[str, Mask]]:
+    """HU without texture, and the masks."""
     grid_mm = _grid_mm(shape_zyx, spacing_zyx_mm)
     hu = np.full(shape_zyx, AIR_HU, np.float32)
     masks: dict[str, Mask] = {}
     external = np.zeros(shape_zyx, bool)
     scale = rng.normal(1.0, 0.05, 3).clip(0.9, 1.1)
-    for organ in site.organs:
+    for organ in organs:
         inside = _inside(organ, grid_mm, scale, rng.normal(0.0, 1.0, 3))
         hu[inside] = organ.hu
         external |= inside
         if organ.name:
             masks[organ.name] = masks.get(organ.name, np.zeros(shape_zyx, bool)) | inside
-    if site.air_pocket is not None:
-        hu[_inside(site.air_pocket, grid_mm, scale, np.zeros(3))] = AIR_HU
     masks["External"] = external
-    masks[site.ptv] = _grown(masks[site.target], site.margin_mm, spacing_zyx_mm) & external
-    dose_gy = _conformal_dose_gy(masks[site.ptv], external, site.prescription_gy, spacing_zyx_mm)
-    textured = _with_texture(hu, external, spacing_zyx_mm, rng)
-    return Phantom(hu_zyx=textured, spacing_zyx_mm=spacing_zyx_mm, masks=masks, dose_gy_zyx=dose_gy)
+    return hu, masks
+
+
+def _planned(phantom: Phantom, plan: _Plan) -> Phantom:
+    """The patient with a PTV and the dose of a plan."""
+    external, spacing_mm = phantom.masks["External"], phantom.spacing_zyx_mm
+    ptv = _grown(phantom.masks[plan.target], plan.margin_mm, spacing_mm) & external
+    dose_gy = _conformal_dose_gy(ptv, external, plan.prescription_gy, spacing_mm)
+    return replace(phantom, masks={**phantom.masks, plan.ptv: ptv}, dose_gy_zyx=dose_gy)
 
 
 def _grid_mm(shape_zyx: tuple[int, int, int], spacing_zyx_mm: Triple) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""A made-up patient's whole course as DICOM: planning CT, structure set, plan, dose, images of the fractions.
+"""A made-up patient's whole course as DICOM: planning CT and MR, structure set, plan, dose, images of the fractions.
 
 Every odd fraction is imaged in a Frame of Reference of its own, as a machine without an exported couch position does
 it, and a Spatial Registration leads back to the planning CT; every even one shares the Frame of Reference of the
@@ -19,7 +19,7 @@ from pydicom import Dataset
 from models.phantoms import Phantom, fraction_of, head_and_neck_phantom, pelvis_phantom
 from models.simulate import COARSE_MVCT, CentralPlaneSettings, central_plane_cbct, simulated_mvct
 from pipelines.base import Progress, no_progress
-from pipelines.dicom.acquired import Acquisition, Scanner, acquired_ct_series
+from pipelines.dicom.acquired import Acquisition, MrScanner, Scanner, acquired_ct_series, acquired_mr_series
 from pipelines.dicom.companion import NewInstance
 from pipelines.dicom.dose import rt_dose
 from pipelines.dicom.image_series import ImageSeries, read_image_series
@@ -74,6 +74,8 @@ class PhantomStudy:
     fractions: tuple[tuple[Path, ...], ...]
     registrations: tuple[Path, ...]
     """One for each fraction that has a Frame of Reference of its own, in their order."""
+    mr: tuple[Path, ...] = ()
+    """In the Frame of Reference of the planning CT, as after registration; of the pelvis only."""
 
 
 PATIENTS = {
@@ -82,12 +84,13 @@ PATIENTS = {
 }
 
 _SIMULATOR = Scanner("SIEMENS", "SOMATOM Confidence", "CTSIM", 120, "Br38", "Planning CT")
+_MR_SCANNER = MrScanner("SIEMENS", "MAGNETOM Sola", "MRSIM", 1.5, 5000.0, 100.0, 15, "T2 TSE tra")
 _IMAGERS = {
     Kind.HEADNECK: Scanner("TomoTherapy Incorporated", "Hi-Art", "TOMO1", 3500, "STANDARD", "CTrue Image Set"),
     Kind.PELVIS: Scanner("Varian Medical Systems", "OBI Cone-beam CT", "OBIWS", 125, "Ram-Lak", "CBCT Pelvis"),
 }
 _MAKERS = {Kind.HEADNECK: head_and_neck_phantom, Kind.PELVIS: pelvis_phantom}
-_FIELD_OF_VIEW_MM = {Kind.HEADNECK: 384.0, Kind.PELVIS: 448.0}
+_FIELD_OF_VIEW_MM = {Kind.HEADNECK: 384.0, Kind.PELVIS: 500.0}
 _BODY_PARTS = {Kind.HEADNECK: "HEADNECK", Kind.PELVIS: "PELVIS"}
 _PRESCRIPTION_GY = {Kind.HEADNECK: 70.0, Kind.PELVIS: 78.0}
 _TARGET = "PTV_High"
@@ -148,7 +151,8 @@ def write_phantom(
         if _has_own_frame_of_reference(number):
             registrations.append(_registration(course, number, planning, images, output_dir))
         progress(0.2 + 0.8 * number / course.size.fractions, f"fraction {number}")
-    return PhantomStudy(planning, structures, plan, dose, tuple(fractions), tuple(registrations))
+    mr = _mr(course, phantom, output_dir)
+    return PhantomStudy(planning, structures, plan, dose, tuple(fractions), tuple(registrations), mr)
 
 
 def write_planning_ct(
@@ -180,8 +184,16 @@ def _planning_ct(course: _Course, phantom: Phantom, output_dir: Path) -> tuple[P
     return _write(images, output_dir / "planning_ct")
 
 
+def _mr(course: _Course, phantom: Phantom, output_dir: Path) -> tuple[Path, ...]:
+    if phantom.mr_zyx is None:
+        return ()
+    day = FIRST_DAY + timedelta(days=1)
+    acquisition = _acquisition(course, _MR_SCANNER, "MR", day, course.uid("frame of reference"), 1)
+    return _write(acquired_mr_series(_volume(phantom, phantom.mr_zyx), acquisition), output_dir / "mr")
+
+
 def _acquisition(
-    course: _Course, scanner: Scanner, what: str, day: date, frame_of_reference_uid: str, series_number: int
+    course: _Course, scanner: Scanner | MrScanner, what: str, day: date, frame_of_reference_uid: str, series_number: int
 ) -> Acquisition:
     patient = {
         "PatientName": course.patient.patient_name,

@@ -50,7 +50,7 @@ def pelvis(
     slices: SlicesOption = 40,
     fractions: FractionsOption = 4,
 ) -> None:
-    """Male pelvis: planning CT, structure set, plan, dose, and the CBCT of some fractions."""
+    """Male pelvis: planning CT and MR, structure set, plan, dose, and the CBCT of some fractions."""
     _write_study("pelvis", output, seed, matrix, slices, fractions)
 
 

@@ -1,12 +1,13 @@
-"""CT images as a scanner writes them, for made-up patients: the demonstration and the tests need series to receive."""
+"""CT and MR images as scanners write them, for made-up patients: demonstration and tests need series to receive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import CTImageStorage
+from pydicom.uid import CTImageStorage, MRImageStorage
 
 from pipelines.dicom.companion import decimal_strings
 from pipelines.dicom.volume import Volume
@@ -15,14 +16,31 @@ from pipelines.provenance import hashed_uid
 
 
 @dataclass(frozen=True)
-class Scanner:
+class Machine:
     """What tells the series of one machine from those of others."""
 
     manufacturer: str
     manufacturer_model_name: str
     station_name: str
+
+
+@dataclass(frozen=True)
+class Scanner(Machine):
+    """A CT, or what makes images like one."""
+
     kvp: int
     convolution_kernel: str
+    series_description: str
+
+
+@dataclass(frozen=True)
+class MrScanner(Machine):
+    """A spin-echo sequence of an MR scanner."""
+
+    field_strength_t: float
+    repetition_ms: float
+    echo_ms: float
+    echo_train_length: int
     series_description: str
 
 
@@ -30,7 +48,7 @@ class Scanner:
 class Acquisition:
     """One scan of one made-up patient."""
 
-    scanner: Scanner
+    scanner: Scanner | MrScanner
     patient: Mapping[str, Any]
     """Patient and study elements by keyword."""
     study_instance_uid: str
@@ -53,6 +71,27 @@ def acquired_ct_series(volume: Volume, acquisition: Acquisition) -> tuple[Datase
     PS3.3 A.3 CT Image IOD
     """
     stored = np.clip(np.rint(volume.array_zyx) + 1024, 0, 4095).astype("<u2")
+    images = _images(volume, acquisition, stored)
+    for image in images:
+        image.RescaleIntercept, image.RescaleSlope, image.RescaleType = -1024, 1, "HU"
+        image.WindowCenter, image.WindowWidth = 40, 400
+    return images
+
+
+def acquired_mr_series(volume: Volume, acquisition: Acquisition) -> tuple[Dataset, ...]:
+    """MR Image Storage datasets of a volume without unit, one for each slice; rounded, and cut to 12 bits from 0.
+
+    References
+    ----------
+    PS3.3 A.4 MR Image IOD
+    """
+    images = _images(volume, acquisition, np.clip(np.rint(volume.array_zyx), 0, 4095).astype("<u2"))
+    for image in images:
+        image.WindowCenter, image.WindowWidth = 500, 1000
+    return images
+
+
+def _images(volume: Volume, acquisition: Acquisition, stored: NDArray[np.uint16]) -> tuple[Dataset, ...]:
     return tuple(_image(volume, acquisition, index, plane.tobytes()) for index, plane in enumerate(stored))
 
 
@@ -61,38 +100,48 @@ def _image(volume: Volume, acquisition: Acquisition, index: int, pixels: bytes) 
     for keyword, value in (*acquisition.patient.items(), *acquisition.extra.items()):
         put(image, keyword, value)
     _put_series(image, acquisition)
+    _put_scanner(image, acquisition.scanner)
     image.SOPInstanceUID = hashed_uid([acquisition.series_instance_uid, index])
     image.InstanceNumber = index + 1
     _put_plane(image, volume, index)
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 12, 11, 0
-    image.RescaleIntercept, image.RescaleSlope, image.RescaleType = -1024, 1, "HU"
-    image.WindowCenter, image.WindowWidth = 40, 400
     image.add_new("PixelData", "OW", pixels)
     return image
 
 
 def _put_series(image: Dataset, acquisition: Acquisition) -> None:
-    scanner = acquisition.scanner
-    image.SOPClassUID = CTImageStorage
-    image.Modality = "CT"
-    image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     image.StudyInstanceUID = acquisition.study_instance_uid
     image.SeriesInstanceUID = acquisition.series_instance_uid
     image.FrameOfReferenceUID = acquisition.frame_of_reference_uid
     put(image, "PositionReferenceIndicator", None)
     image.SeriesNumber = acquisition.series_number
-    image.SeriesDescription = scanner.series_description
     for event in ("Study", "Series", "Acquisition", "Content"):
         put(image, f"{event}Date", acquisition.date)
         put(image, f"{event}Time", acquisition.time)
+    image.AcquisitionNumber = 1
+    image.PatientPosition = "HFS"
+
+
+def _put_scanner(image: Dataset, scanner: Scanner | MrScanner) -> None:
     image.Manufacturer = scanner.manufacturer
     image.ManufacturerModelName = scanner.manufacturer_model_name
     image.StationName = scanner.station_name
-    image.KVP = scanner.kvp
-    image.ConvolutionKernel = scanner.convolution_kernel
-    image.AcquisitionNumber = 1
-    image.PatientPosition = "HFS"
+    image.SeriesDescription = scanner.series_description
+    if isinstance(scanner, Scanner):
+        image.SOPClassUID, image.Modality = CTImageStorage, "CT"
+        image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        image.KVP = scanner.kvp
+        image.ConvolutionKernel = scanner.convolution_kernel
+        return
+    image.SOPClassUID, image.Modality = MRImageStorage, "MR"
+    image.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+    image.ScanningSequence, image.SequenceVariant = "SE", "SK"
+    put(image, "ScanOptions", None)
+    image.MRAcquisitionType = "2D"
+    image.MagneticFieldStrength = scanner.field_strength_t
+    image.RepetitionTime, image.EchoTime = scanner.repetition_ms, scanner.echo_ms
+    image.EchoTrainLength = scanner.echo_train_length
 
 
 def _put_plane(image: Dataset, volume: Volume, index: int) -> None:

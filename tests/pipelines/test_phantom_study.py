@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.uid import MRImageStorage
 
 from models.intensity import body_mask
 from pipelines.dicom.dose import read_dose
@@ -30,8 +31,8 @@ def planning(study: PhantomStudy) -> ImageSeries:
 
 
 def one_of_each(study: PhantomStudy) -> Iterator[Path]:
-    for series in (study.planning_ct, *study.fractions):
-        yield from (series[0], series[-1])
+    for series in (study.planning_ct, *study.fractions, study.mr):
+        yield from (series[:1] + series[-1:])
     yield from (study.structure_set, study.rt_plan, study.rt_dose, *study.registrations)
 
 
@@ -89,6 +90,23 @@ def test_images_tell_the_machine_that_made_them(study: PhantomStudy, planning: I
     assert fraction.Manufacturer in ("TomoTherapy Incorporated", "Varian Medical Systems")
     assert fraction.PatientID == planning.header.PatientID
     assert fraction.StudyInstanceUID != planning.header.StudyInstanceUID
+
+
+def test_the_pelvis_has_an_mr_in_the_frame_of_reference_and_on_the_grid_of_its_ct(
+    study: PhantomStudy, planning: ImageSeries
+) -> None:
+    is_pelvis = planning.header.BodyPartExamined == "PELVIS"
+    assert len(study.mr) == (len(study.planning_ct) if is_pelvis else 0)
+    if not is_pelvis:
+        return
+    mr = read_image_series(study.mr, frozenset({"MR"}))
+    assert (mr.header.Modality, mr.header.SOPClassUID) == ("MR", MRImageStorage)
+    assert mr.frame_of_reference_uid == planning.frame_of_reference_uid
+    assert mr.volume.same_grid(planning.volume)
+    found = masks(read_structure_set(study.structure_set), planning)
+    # T2-weighted: urine is brightest, muscle and bone are dark, air shows noise alone.
+    signal = mr.volume.array_zyx
+    assert signal[found["Bladder"]].mean() > signal[found["Prostate"]].mean() > 2 * signal[~found["External"]].mean()
 
 
 def test_no_header_says_phantom_where_a_rule_for_phantoms_would_look(study: PhantomStudy) -> None:

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from node.config import load_config
+from node.roles import role_of
 from pipelines.dicom.projections import read_projections
 from tests.pipelines.made import ct_series, ramp, write
 
+REPOSITORY = Path(__file__).parents[3]
 FEW = ("--views", "6")
 
 
@@ -42,11 +45,15 @@ def views_in(folder: Path) -> list[Path]:
     return sorted((folder / "projections").glob("*.dcm"))
 
 
-@pytest.mark.parametrize("kind", ["headneck", "pelvis"])
-def test_a_made_up_patient_is_written_as_ever(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "files", "further"), [("headneck", 9, set()), ("pelvis", 15, {"mr"})])
+def test_a_made_up_patient_is_written_as_ever(tmp_path: Path, kind: str, files: int, further: set[str]) -> None:
     answer = phantom(kind, "--output", tmp_path, "--matrix", "32", "--slices", "6", "--fractions", "0")
-    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"9 files in {tmp_path}")
-    assert {path.name for path in tmp_path.iterdir()} == {"planning_ct", "structure_set", "rt_plan", "rt_dose"}
+    assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"{files} files in {tmp_path}"), answer.stderr
+    folders = {"planning_ct", "structure_set", "rt_plan", "rt_dose"} | further
+    assert {path.name for path in tmp_path.iterdir()} == folders
+    for name in {"planning_ct", "structure_set", "mr"} & folders:
+        header = dcmread(next((tmp_path / name).iterdir()), stop_before_pixels=True)
+        assert role_of(header, load_config(REPOSITORY / "config").roles) == name
 
 
 def test_without_a_ct_a_head_and_neck_is_made_up_and_kept_beside_its_projections(tmp_path: Path) -> None:
