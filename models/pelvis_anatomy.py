@@ -52,7 +52,7 @@ class PelvisAnatomy:
     """
 
     adiposity: float
-    """0 to 1; the body is 350 to 460 mm wide and 190 to 300 mm thick."""
+    """0 to 1; with it the body grows from 340 to 460 mm in width and from 180 to 300 mm in depth."""
     half_width_mm: float
     half_depth_mm: float
     skeleton_scale: float

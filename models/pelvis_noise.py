@@ -11,10 +11,12 @@ from models.implicit_shapes import Coordinates, Field, Point
 from models.intensity import AIR_HU, Hu, Mask
 
 _SOFT_HU = (-160.0, 120.0)
+_TISSUES_HU = ((-160.0, -60.0), (-20.0, 120.0))
+"""Fat and muscle."""
 _LOCAL_MEAN_MM = 5.0
 _LEFT_NOISE = 0.6
 """SD of the synthetic noise that stays where real texture is laid, relative to elsewhere."""
-_LARGEST_RESIDUAL_HU = 60.0
+_LARGEST_RESIDUAL_HU = 40.0
 _STREAK_DECAY_MM = 55.0
 _HIGHEST_HU = 3071.0
 """12 bits above -1024."""
@@ -57,12 +59,11 @@ def ct_noise(
 def real_texture(
     patch: TissuePatch, shape_zyx: tuple[int, int, int], spacing_zyx_mm: Point, rng: np.random.Generator
 ) -> Field:
-    """The patch less its own local mean, cut at 60 HU, on another grid: flipped, and tiled in mirror images."""
-    local = ndimage.gaussian_filter(
-        patch.hu_zyx.astype(np.float32), [_LOCAL_MEAN_MM / mm for mm in patch.spacing_zyx_mm]
-    )
-    is_soft = (patch.hu_zyx > _SOFT_HU[0]) & (patch.hu_zyx < _SOFT_HU[1])
-    residual = np.where(is_soft, patch.hu_zyx - local, 0.0).clip(-_LARGEST_RESIDUAL_HU, _LARGEST_RESIDUAL_HU)
+    """The patch less its own local mean, on another grid, flipped, and tiled in mirror images.
+
+    0 where the patch has neither fat nor muscle, and along the borders of the two, which would be seen as ghosts.
+    """
+    residual = _residual(patch)
     zoom = [have / want for have, want in zip(patch.spacing_zyx_mm, spacing_zyx_mm, strict=True)]
     resized = ndimage.zoom(residual, zoom, order=1)
     for axis in range(3):
@@ -73,10 +74,22 @@ def real_texture(
     return np.asarray(resized[np.ix_(*picked)], np.float32)
 
 
+def _residual(patch: TissuePatch) -> Field:
+    """HU of each tissue from the mean of the same tissue nearby."""
+    hu, sd = np.asarray(patch.hu_zyx, np.float32), [_LOCAL_MEAN_MM / mm for mm in patch.spacing_zyx_mm]
+    residual = np.zeros(hu.shape, np.float32)
+    for low_hu, high_hu in _TISSUES_HU:
+        tissue = ndimage.binary_erosion((hu > low_hu) & (hu < high_hu), border_value=1)
+        weight = ndimage.gaussian_filter(tissue.astype(np.float32), sd)
+        mean = ndimage.gaussian_filter(np.where(tissue, hu, 0.0).astype(np.float32), sd) / np.maximum(weight, 1e-3)
+        residual = np.where(tissue, (hu - mean).clip(-_LARGEST_RESIDUAL_HU, _LARGEST_RESIDUAL_HU), residual)
+    return np.asarray(residual, np.float32)
+
+
 def with_ct_noise(hu: Hu, noise: Field, texture: Field | None) -> Hu:
     """Noise everywhere, less of it where fat and muscle have a texture of their own; within 12 bits above -1024."""
     if texture is not None:
-        is_tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1])
+        is_tissue = (hu > _SOFT_HU[0]) & (hu < _SOFT_HU[1]) & (texture != 0.0)
         noise = np.where(is_tissue, np.float32(_LEFT_NOISE) * noise + texture, noise)
     return np.asarray(np.clip(hu + noise, AIR_HU - 24.0, _HIGHEST_HU), np.float32)
 

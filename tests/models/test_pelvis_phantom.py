@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from models.intensity import Mask
 from models.pelvis_anatomy import BLADDER_ML, PROSTATE_ML, SEMINAL_VESICLES_ML, PelvisAnatomy
-from models.pelvis_noise import TissuePatch
+from models.pelvis_noise import TissuePatch, real_texture
 from models.pelvis_phantom import PelvisPhantom, parametric_pelvis
 
 ORGANS = ("Bladder", "Prostate", "SeminalVes", "Rectum")
@@ -171,6 +171,15 @@ def test_real_texture_takes_the_place_of_noise_in_soft_tissue_alone() -> None:
     assert laid.hu_zyx[urine].mean() == pytest.approx(plain.hu_zyx[urine].mean(), abs=3.0)
     columns = difference[..., 1:] * difference[..., :-1]
     assert columns[urine[..., 1:]].mean() < -100.0
+
+
+def test_the_border_of_two_tissues_leaves_no_ghost_in_the_texture() -> None:
+    # Fat beside muscle, both even: there is no texture to lay.
+    halves = np.full((8, 32, 32), -100.0, np.float32)
+    halves[:, :, 16:] = 50.0
+    laid = real_texture(TissuePatch(halves, SPACING), (8, 40, 40), (3.0, 2.0, 2.0), np.random.default_rng(0))
+    assert laid.shape == (8, 40, 40)
+    assert np.abs(laid).max() < 0.01
 
 
 def test_organs_that_the_image_misses_have_no_voxel() -> None:
