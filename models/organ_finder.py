@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from models.imported_finder import load_imported_finder
+from models.imported_networks import METHODS as IMPORTED_METHODS
 from models.inference import nobody
 from models.segmentation import Segmentation, segmented
 from models.unet import METHOD as OWN_METHOD
@@ -92,4 +94,6 @@ def load_organ_finder(weights: str, device: str = "cpu", bf16: bool = False) -> 
     method = load_card(weights).method
     if method == OWN_METHOD:
         return OwnNetwork(load_segmenter(weights, device, bf16))
+    if method in IMPORTED_METHODS:
+        return load_imported_finder(weights, device, bf16)
     raise WeightsError(f"the weights {weights} are of the method {method}, which finds no organs")
