@@ -35,6 +35,7 @@ _MONAI = frozenset(
     {"AttentionUnet", "BasicUNet", "DynUNet", "SegResNet", "SwinUNETR", "UNETR", "UNet", "VNet"}
 )  # fmt: skip
 """Of `monai.networks.nets`."""
+_ONNX_FATAL = 4
 _LAYERS: Mapping[str, Mapping[str, type[nn.Module]]] = {
     "conv_op": {"Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d},
     "norm_op": {
@@ -59,28 +60,22 @@ def loaded_networks(weights: str, sha256: str, device: str, bf16: bool) -> tuple
     models.weights.WeightsError
         If the file does not fit its card, or a package is not installed.
     """
-    method, model, members = _members(weights, sha256, device)
-    if method == "onnx":
-        return members
-    return tuple(_on_device(member, torch.device(device), bf16, model.dimensions) for member in members)
+    model, members = _members(weights, sha256, device)
+    return tuple(_asked(member, torch.device(device), bf16, model.dimensions) for member in members)
 
 
 def network_of(method: str, architecture: Architecture, outputs: int, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """A network in evaluation mode with these numbers.
+    """A network in evaluation mode with these numbers, as `state_of` gives them.
 
     Raises
     ------
     models.weights.WeightsError
         If the network or a setting of it is not in the tables, or the numbers are not those of that network.
     """
-    try:
-        network = _BUILDERS[method](architecture, outputs)
-    except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{architecture.network} can not be built as the card says: {error}") from error
+    network = empty_network(method, architecture, outputs)
     own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     if own.keys() != tensors.keys():
-        odd = sorted(own.keys() ^ tensors.keys())
-        raise WeightsError(f"the numbers are not those of {architecture.network}: {len(odd)} differ, {odd[0]} first")
+        raise WeightsError(f"the numbers are not those of {architecture.network}")
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             raise WeightsError(f"{name} of {architecture.network} has the shape {tuple(tensors[name].shape)}")
@@ -89,9 +84,19 @@ def network_of(method: str, architecture: Architecture, outputs: int, tensors: M
 
 
 def state_of(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The numbers of a state, each once and by the first of its names in the network; what is not in it is left out."""
+    """The numbers of a state of this network, each once and by the first of its names.
+
+    Raises
+    ------
+    models.weights.WeightsError
+        If they are not those of this network.
+    """
+    odd = sorted(network.state_dict().keys() ^ state.keys())
+    if odd or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        kind = type(network).__name__
+        raise WeightsError(f"the numbers are not those of {kind}: {len(odd)} names differ, {odd[:1]} first")
     own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-    return {name: state[name].contiguous() for name in own if name in state}
+    return {name: state[name].contiguous() for name in own}
 
 
 def empty_network(method: str, architecture: Architecture, outputs: int) -> nn.Module:
@@ -99,7 +104,8 @@ def empty_network(method: str, architecture: Architecture, outputs: int) -> nn.M
     try:
         return _BUILDERS[method](architecture, outputs)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{architecture.network} can not be built: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise WeightsError(f"{architecture.network} can not be built: {reason}") from error
 
 
 def required(package: str, extra: str) -> ModuleType:
@@ -120,7 +126,7 @@ def required(package: str, extra: str) -> ModuleType:
 
 
 @lru_cache(maxsize=2)
-def _members(weights: str, sha256: str, device: str) -> tuple[str, ImportedModel, tuple[Any, ...]]:
+def _members(weights: str, sha256: str, device: str) -> tuple[ImportedModel, tuple[Callable[[Tensor], Any], ...]]:
     card, tensors = load_stored(weights)
     model = card.imported
     if model is None:
@@ -128,12 +134,12 @@ def _members(weights: str, sha256: str, device: str) -> tuple[str, ImportedModel
     if card.method in _PROGRAMS:
         if tensors.keys() != {PROGRAM} or tensors[PROGRAM].dtype != torch.uint8:
             raise WeightsError(f"the weights {weights} hold no program")
-        return card.method, model, (_PROGRAMS[card.method](tensors[PROGRAM].numpy().tobytes(), device),)
+        return model, (_PROGRAMS[card.method](tensors[PROGRAM].numpy().tobytes(), device),)
     networks = [
         network_of(card.method, model.architecture, 1 + len(model.organs), _part(tensors, number))
         for number in range(model.members)
     ]
-    return card.method, model, tuple(network.to(torch.device(device)) for network in networks)
+    return model, tuple(network.to(torch.device(device)) for network in networks)
 
 
 def _part(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
@@ -143,13 +149,15 @@ def _part(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name: one.float() if one.is_floating_point() else one for name, one in part.items()}
 
 
-def _on_device(network: nn.Module, device: torch.device, bf16: bool, dimensions: int) -> Network:
+def _asked(network: Callable[[Tensor], Any], device: torch.device, bf16: bool, dimensions: int) -> Network:
+    """The network with an input and an output of three dimensions on the CPU, in float32."""
+
     def run(patch: Tensor) -> Tensor:
         flat = patch[:, :, 0] if dimensions == 2 else patch
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             result = network(flat.to(device))
-        if not isinstance(result, Tensor):
-            raise WeightsError("the network returns something else than one tensor")
+        if not isinstance(result, Tensor) or result.ndim != flat.ndim:
+            raise WeightsError("the network does not return one tensor with the axes of its input")
         whole = result.float().cpu()
         return whole[:, :, None] if dimensions == 2 else whole
 
@@ -182,35 +190,54 @@ def _monai(architecture: Architecture, outputs: int) -> nn.Module:
     return network
 
 
-def _onnx(program: bytes, device: str) -> Network:
+def _onnx(program: bytes, device: str) -> Callable[[Tensor], Tensor]:
     runtime = required("onnxruntime", "onnx")
+    failures = _onnx_failures(runtime)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _ONNX_FATAL  # what it has to say is in the exception
     providers = [name for name in _PROVIDERS[torch.device(device).type] if name in runtime.get_available_providers()]
     try:
         session = runtime.InferenceSession(program, options, providers=providers)
-    except runtime.capi.onnxruntime_pybind11_state.Fail as error:
-        raise WeightsError(f"the ONNX program can not be loaded: {error}") from error
+    except failures as error:
+        raise WeightsError("the ONNX program can not be loaded; its numbers have to be in the same file") from error
     inputs = session.get_inputs()
-    if len(inputs) != 1:
-        raise WeightsError(f"the ONNX program takes {len(inputs)} inputs, not one")
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        raise WeightsError("the ONNX program does not take one image of float32")
 
     def run(patch: Tensor) -> Tensor:
-        outputs = session.run(None, {inputs[0].name: np.ascontiguousarray(patch.numpy())})
+        try:
+            outputs = session.run(None, {inputs[0].name: np.ascontiguousarray(patch.cpu().numpy())})
+        except failures as error:
+            raise WeightsError(f"the ONNX program takes no patch of {tuple(patch.shape)}") from error
         return torch.from_numpy(np.array(outputs[0], np.float32))
 
     return run
 
 
-def _torchscript(program: bytes, device: str) -> nn.Module:
+def _onnx_failures(runtime: ModuleType) -> tuple[type[Exception], ...]:
+    """Its exceptions, which have no class in common but the widest."""
+    known = vars(runtime.capi.onnxruntime_pybind11_state).values()
+    return tuple(one for one in known if isinstance(one, type) and issubclass(one, Exception))
+
+
+def _torchscript(program: bytes, device: str) -> Callable[[Tensor], Any]:
     try:
         with warnings.catch_warnings():
-            # The format is old; those who bring it know no newer one.
+            # The format is old; those who bring it may have no newer one.
             warnings.simplefilter("ignore", DeprecationWarning)
             network: nn.Module = torch.jit.load(io.BytesIO(program), map_location=torch.device(device))  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         raise WeightsError("the TorchScript program can not be loaded") from error
-    return network.eval()
+    network.eval()
+
+    def run(patch: Tensor) -> Any:
+        try:
+            return network(patch)
+        except RuntimeError as error:
+            raise WeightsError(f"the TorchScript program takes no patch of {tuple(patch.shape)}") from error
+
+    return run
 
 
 _BUILDERS: Mapping[str, Callable[[Architecture, int], nn.Module]] = {"nnunet": _nnunet, "monai": _monai}

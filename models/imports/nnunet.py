@@ -116,7 +116,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path} holds more than numbers, so it was not opened") from error
     except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path} is no checkpoint: {error}") from error
+        raise WeightsError(f"{path} is no checkpoint: {one_line(error, 200)}") from error
     if not isinstance(content, dict) or not isinstance(content.get("network_weights"), Mapping):
         raise WeightsError(f"{path} has no network_weights")
     return content

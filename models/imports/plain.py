@@ -35,7 +35,9 @@ def mapping_of(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise WeightsError(f"{path} can not be read: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise WeightsError(f"{path} is no {path.suffix.removeprefix('.').upper()} file: {error}") from error
+        raise WeightsError(
+            f"{path} is no {path.suffix.removeprefix('.').upper()} file: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} is no mapping")
     return content
