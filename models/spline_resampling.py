@@ -26,7 +26,7 @@ def new_shape(
     """Voxels at another spacing, at least one along each axis."""
     rest = 1 if how.grid == "first_voxel" else 0
     first, second, third = (
-        max(1, round((n - rest) * old / new) + rest)
+        max(1, round(old / new * (n - rest) + rest))
         for n, old, new in zip(shape, spacing_mm, new_spacing_mm, strict=True)
     )
     return first, second, third
