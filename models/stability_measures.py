@@ -69,15 +69,22 @@ def stability_measures(
 
 
 def domain_measures(domain: TrainingDomain, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> dict[str, float]:
-    """How far an input lies outside what the model was trained on, by name; 0 means inside."""
+    """How far an input lies outside what the model was trained on, by name; 0 means inside.
+
+    What is not known of the training is left out.
+    """
     slice_mm, *pixel_mm = spacing_zyx_mm
-    body = body_mask(hu_zyx)
-    mean_hu = float(hu_zyx[body].mean()) if body.any() else float(hu_zyx.mean())
-    return {
-        "pixel_spacing_outside_mm": max(_outside(value, domain.pixel_spacing_mm) for value in pixel_mm),
-        "slice_spacing_outside_mm": _outside(slice_mm, domain.slice_spacing_mm),
-        "body_mean_departure_sd": abs(mean_hu - domain.body_mean_hu) / max(domain.body_mean_sd_hu, 1e-6),
-    }
+    measures: dict[str, float] = {}
+    if domain.pixel_spacing_mm is not None:
+        bounds = domain.pixel_spacing_mm
+        measures["pixel_spacing_outside_mm"] = max(_outside(value, bounds) for value in pixel_mm)
+    if domain.slice_spacing_mm is not None:
+        measures["slice_spacing_outside_mm"] = _outside(slice_mm, domain.slice_spacing_mm)
+    if domain.body_mean_hu is not None and domain.body_mean_sd_hu is not None:
+        body = body_mask(hu_zyx)
+        mean_hu = float(hu_zyx[body].mean()) if body.any() else float(hu_zyx.mean())
+        measures["body_mean_departure_sd"] = abs(mean_hu - domain.body_mean_hu) / max(domain.body_mean_sd_hu, 1e-6)
+    return measures
 
 
 def mean_change_hu(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask) -> float:

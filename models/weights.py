@@ -17,6 +17,8 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
+from models.imported import ImportedModel
+
 _ROOT = Path(__file__).parent
 _FENCE = "---\n"
 
@@ -35,22 +37,25 @@ class Limits(BaseModel):
 
 
 class TrainingDomain(BaseModel):
-    """What the training images had in common; an image outside it is outside what was ever measured."""
+    """What the training images had in common; an image outside it is outside what was ever measured.
+
+    None is what nobody told of a network that was trained elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modality: str
     """What the images are, in words: `simulated MVCT, head and neck`."""
-    pixel_spacing_mm: tuple[float, float]
+    pixel_spacing_mm: tuple[float, float] | None
     """Smallest and largest."""
-    slice_spacing_mm: tuple[float, float]
+    slice_spacing_mm: tuple[float, float] | None
     """Smallest and largest."""
-    body_mean_hu: float
+    body_mean_hu: float | None
     """Mean over the training volumes of the mean HU inside the body."""
-    body_mean_sd_hu: float
+    body_mean_sd_hu: float | None
     """Standard deviation of that mean between volumes."""
-    patients: int
-    slices: int
+    patients: int | None
+    slices: int | None
 
 
 class SegmentationTask(BaseModel):
@@ -91,6 +96,8 @@ class Card(BaseModel):
     """Images with finer pixels are converted at this pixel spacing; None: always at their own."""
     segmentation: SegmentationTask | None = None
     """Only of networks that segment."""
+    imported: ImportedModel | None = None
+    """Only of networks that were trained elsewhere."""
     training_domain: TrainingDomain
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""
@@ -139,13 +146,18 @@ def load_card(weights: str) -> Card:
 
 def load_weights(weights: str) -> tuple[Card, dict[str, Tensor]]:
     """Card and tensors, float32 on the CPU; `weights` and errors as in `load_card`."""
+    card, tensors = load_stored(weights)
+    return card, {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def load_stored(weights: str) -> tuple[Card, dict[str, Tensor]]:
+    """Card and tensors of the type that they are stored in, on the CPU; `weights` and errors as in `load_card`."""
     weights_path, card_path = _paths(weights)
     card = _read_card(card_path)
     try:
-        tensors = tensors_from_bytes(_verified_bytes(weights_path, card))
+        return card, tensors_from_bytes(_verified_bytes(weights_path, card))
     except SafetensorError as error:
         raise WeightsError(f"{weights_path} is not a safetensors file: {error}") from error
-    return card, {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def save(

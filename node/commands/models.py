@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from node.commands.model_import import import_model
 from node.commands.options import ConfigOption, JsonOption
 from node.config import Config, load_config
 from node.log import start_log
@@ -30,29 +31,31 @@ PipelineArgument = Annotated[str, typer.Argument(metavar="PIPELINE", help="Name 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command()(models)
+    group = typer.Typer()
+    group.callback(invoke_without_command=True)(models)
+    group.command("list")(list_models)
+    group.command("verify")(verify_models)
+    group.command("import")(import_model)
+    app.add_typer(group, name="models")
     app.command()(train)
     app.command()(evaluate)
 
 
-def models(
-    action: Annotated[
-        str, typer.Argument(help="`list`, or `verify`: exit status 1 if a file is not what its card says.")
-    ] = "list",
-    as_json: JsonOption = False,
-) -> None:
-    """List the shipped weights with their cards, and verify them."""
-    from models.weights import shipped
+def models(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the shipped weights with their cards, verify them, or import what was trained elsewhere."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        _show_models(as_json)
 
-    records = [_model_record(name) for name in shipped()]
-    if as_json:
-        Console().print_json(data=records)
-    else:
-        table = Table("weights", "sha256", "state")
-        for record in records:
-            table.add_row(*record.values())
-        Console().print(table)
-    if action == "verify" and any(record["state"] != "verified" for record in records):
+
+def list_models(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the shipped weights with their cards."""
+    _show_models(as_json or context.obj)
+
+
+def verify_models(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List them; exit status 1 if a file is not what its card says."""
+    if any(record["state"] != "verified" for record in _show_models(as_json or context.obj)):
         raise typer.Exit(1)
 
 
@@ -132,6 +135,21 @@ def training_settings(file: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise typer.BadParameter(f"{file} is no mapping of settings", param_hint="--settings")
     return content
+
+
+def _show_models(as_json: bool) -> list[dict[str, str]]:
+    """Print the shipped weights and whether each is what its card says."""
+    from models.weights import shipped
+
+    records = [_model_record(name) for name in shipped()]
+    if as_json:
+        Console().print_json(data=records)
+        return records
+    table = Table("weights", "sha256", "state")
+    for record in records:
+        table.add_row(*record.values())
+    Console().print(table)
+    return records
 
 
 def _model_record(name: str) -> dict[str, str]:

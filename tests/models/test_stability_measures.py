@@ -136,3 +136,8 @@ def test_more_contrast_of_bone_and_fat_is_hardly_noise() -> None:
 
 def test_noise_of_an_empty_image_has_not_grown() -> None:
     assert noise_growth(HU, HU, np.zeros_like(BODY)) == 0.0
+
+
+def test_what_is_not_known_of_the_training_is_no_measure() -> None:
+    unknown = DOMAIN.model_copy(update={"pixel_spacing_mm": None, "slice_spacing_mm": None, "body_mean_hu": None})
+    assert domain_measures(unknown, np.zeros((4, 8, 8), np.float32), SPACING) == {}
