@@ -1,7 +1,8 @@
 """Spatial Registration: the rigid transform from one Frame of Reference to another, read and written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,21 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import SpatialRegistrationStorage
 
 from pipelines.base import InputRejected
-from pipelines.dicom.companion import NewInstance, acquisition_date, companion, image_reference
-from pipelines.dicom.derived import coded
+from pipelines.dicom.companion import NewInstance, acquisition_date, companion, image_reference, series_number_behind
+from pipelines.dicom.derived import coded, contributing_equipment, marked_description, put_own_equipment
 from pipelines.dicom.elements import items, numbers, text
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.reading import read_instance
 from pipelines.dicom.writing import put
+from pipelines.provenance import PRODUCT, Provenance
 
 RIGID_TOLERANCE = 1e-3
 """How far a rotation may be from orthonormal."""
+SERIES_PLACE = 4
+"""Of the series that are made of one source, which this is in a list sorted by number."""
+SAME_PLACE_MM = 0.5
+"""Two registrations that carry points no further apart than this say the same."""
+SAME_PLACE_REACH_MM = 200.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,9 @@ def spatial_registration(
 ) -> Dataset:
     """A Spatial Registration that carries points of `moving` into the Frame of Reference of `fixed`.
 
+    Where both have one Frame of Reference, `moving` is named by its images alone: the matrix is then what is left
+    between the patients of two days, and no transform of the Frame of Reference.
+
     References
     ----------
     PS3.3 A.39.1 Spatial Registration IOD, C.20.2
@@ -52,9 +62,94 @@ def spatial_registration(
     dataset.ContentLabel = "REGISTRATION"
     put(dataset, "ContentDescription", None)
     put(dataset, "ContentCreatorName", None)
-    dataset.RegistrationSequence = [_registered(fixed, np.eye(4)), _registered(moving, matrix)]
+    moved = _registered(moving, matrix)
+    if moving.frame_of_reference_uid == fixed.frame_of_reference_uid:
+        del moved.FrameOfReferenceUID
+    dataset.RegistrationSequence = [_registered(fixed, np.eye(4)), moved]
     _put_common_instances(dataset, fixed, moving)
     return dataset
+
+
+def image_registration(
+    planning: ImageSeries,
+    target: ImageSeries,
+    matrix_planning_to_target: NDArray[np.float64],
+    origin: Provenance,
+    description: str = "Registration to planning CT",
+) -> Dataset:
+    """The Spatial Registration of what this program found: from the images of the day back to the planning CT.
+
+    It lies in the study of `target`. The same arguments make the same dataset, byte for byte.
+
+    Parameters
+    ----------
+    planning, target
+        The planning CT, which is the fixed side, and the images of the day.
+    matrix_planning_to_target
+        4 x 4, LPS mm: target = matrix @ planning; its inverse is written.
+    origin
+        What found it; decides the UIDs.
+    description
+        A few words; marked as not for treatment unless the labelling of `origin` says otherwise.
+    """
+    key = (planning.series_instance_uid, target.series_instance_uid)
+    new = NewInstance(
+        series_instance_uid=origin.uid("registration series", *key),
+        sop_instance_uid=origin.uid("registration", *key),
+        series_number=series_number_behind(target.header, SERIES_PLACE),
+        series_description=marked_description(description, origin.labelling),
+        manufacturer=PRODUCT,
+    )
+    dataset = spatial_registration(planning, target, _inverse(matrix_planning_to_target), new)
+    put_own_equipment(dataset, origin)
+    dataset.ContributingEquipmentSequence = contributing_equipment(target.header, origin)
+    return dataset
+
+
+def known_matrix(
+    from_uid: str, to_uid: str, registrations: Iterable[Registration]
+) -> NDArray[np.float64] | None:  # fmt: skip
+    """What carries points of one Frame of Reference into another, 4 x 4 in LPS mm, by registrations that were read.
+
+    Identity where they are one; else by one registration, in either direction, or two that meet in a third Frame of
+    Reference. None where none leads there.
+
+    Raises
+    ------
+    InputRejected
+        If two ways lead there and differ by more than SAME_PLACE_MM within SAME_PLACE_REACH_MM of the origin.
+    """
+    if from_uid == to_uid:
+        return np.eye(4)
+    steps = [step for one in registrations for step in (one, _turned(one))]
+    direct = [one.matrix for one in steps if (_from(one), _to(one)) == (from_uid, to_uid)]
+    found = direct or [
+        second.matrix @ first.matrix
+        for first in steps
+        for second in steps
+        if _from(first) == from_uid and _to(first) == _from(second) and _to(second) == to_uid
+    ]
+    if any(_apart_mm(found[0], other) > SAME_PLACE_MM for other in found[1:]):
+        raise InputRejected("Two registrations between the Frames of Reference disagree")
+    return found[0] if found else None
+
+
+def given_matrix(
+    planning: ImageSeries, target: ImageSeries, registrations: Iterable[Registration]
+) -> NDArray[np.float64]:
+    """As `known_matrix`, from the planning CT to the images of the day, for who can not do without.
+
+    Raises
+    ------
+    InputRejected
+        If the Frames of Reference differ and no registration leads from one to the other, or two disagree.
+    """
+    matrix = known_matrix(planning.frame_of_reference_uid, target.frame_of_reference_uid, registrations)
+    if matrix is None:
+        raise InputRejected(
+            "No registration leads from the Frame of Reference of the planning CT to that of the images"
+        )
+    return matrix
 
 
 def read_registration(path: Path) -> tuple[Registration, ...]:
@@ -73,6 +168,28 @@ def read_registration(path: Path) -> tuple[Registration, ...]:
         raise InputRejected("The registration does not say to which Frame of Reference it leads")
     moved = [(text(item, "FrameOfReferenceUID"), item) for item in items(dataset, "RegistrationSequence")]
     return tuple(Registration(fixed, uid, _matrix(item)) for uid, item in moved if uid not in ("", fixed))
+
+
+def _turned(one: Registration) -> Registration:
+    return Registration(one.moving_frame_of_reference_uid, one.fixed_frame_of_reference_uid, _inverse(one.matrix))
+
+
+def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.inv(matrix), np.float64)
+
+
+def _from(one: Registration) -> str:
+    return one.moving_frame_of_reference_uid
+
+
+def _to(one: Registration) -> str:
+    return one.fixed_frame_of_reference_uid
+
+
+def _apart_mm(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    corners = np.array([*product((-SAME_PLACE_REACH_MM, SAME_PLACE_REACH_MM), repeat=3)])
+    corners = np.column_stack([corners, np.ones(len(corners))])
+    return float(np.linalg.norm(corners @ (one - other).T, axis=1).max())
 
 
 def _registered(series: ImageSeries, matrix: NDArray[np.float64]) -> Dataset:

@@ -16,7 +16,7 @@ from pydicom.uid import RTStructureSetStorage
 
 from pipelines.base import InputRejected
 from pipelines.dicom.contours import filled
-from pipelines.dicom.elements import MALFORMED, items, text, whole_number
+from pipelines.dicom.elements import MALFORMED, items, numbers, text, whole_number
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.reading import read_instance
 from pipelines.dicom.structure_names import standard_name
@@ -42,6 +42,8 @@ class RoiContours:
     """SOP Instance UIDs that each contour names; often none."""
     others: int
     """Contours that are points or open lines and have no inside."""
+    colour: tuple[int, int, int] | None = None
+    """Red, green, blue, 0 to 255; None where the file states none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class StructureSet:
     series_instance_uid: str
     """Of the images; empty where the file does not say it."""
     rois: tuple[RoiContours, ...]
+    patient_id: str = ""
 
 
 def read_structure_set(path: Path) -> StructureSet:
@@ -78,6 +81,7 @@ def read_structure_set(path: Path) -> StructureSet:
         frame_of_reference_uid=_frame_of_reference_uid(dataset, definitions),
         series_instance_uid=_referenced_series(dataset),
         rois=tuple(_read_roi(item, contours, types) for item in definitions),
+        patient_id=text(dataset, "PatientID"),
     )
 
 
@@ -127,7 +131,7 @@ def roi_masks(structures: StructureSet, series: ImageSeries, names: Sequence[str
     remarks: list[str] = []
     for name, roi in _wanted(structures, names):
         mask, said = _on_grid(roi, series)
-        remarks += [f"{_public_name(roi)} {one}" for one in said]
+        remarks += [f"{public_name(roi)} {one}" for one in said]
         if mask is not None:
             found[name] = mask
         elif names is not None:
@@ -144,6 +148,7 @@ _READ = (
     "SOPClassUID",
     "SOPInstanceUID",
     "SpecificCharacterSet",
+    "PatientID",
     "FrameOfReferenceUID",
     "ReferencedFrameOfReferenceSequence",
     "StructureSetROISequence",
@@ -177,7 +182,8 @@ def _read_roi(
     number = whole_number(definition, "ROINumber")
     if number is None:
         raise InputRejected("The structure set has a region without ROI Number")
-    drawn = items(contours.get(number, Dataset()), "ContourSequence")
+    contour = contours.get(number, Dataset())
+    drawn = items(contour, "ContourSequence")
     closed = [item for item in drawn if text(item, "ContourGeometricType") in CLOSED]
     return RoiContours(
         number=number,
@@ -186,7 +192,16 @@ def _read_roi(
         contours_lps=tuple(_points(item) for item in closed),
         image_uids=tuple(_image_uids(item) for item in closed),
         others=len(drawn) - len(closed),
+        colour=_colour(contour),
     )
+
+
+def _colour(contour: Dataset) -> tuple[int, int, int] | None:
+    found = numbers(contour, "ROIDisplayColor", 3)
+    if found is None or not all(0 <= part <= 255 for part in found):
+        return None
+    red, green, blue = (round(part) for part in found)
+    return red, green, blue
 
 
 def _image_uids(item: Dataset) -> frozenset[str]:
@@ -208,7 +223,7 @@ def _wanted(structures: StructureSet, names: Sequence[str] | None) -> list[tuple
     if names is None:
         chosen = [(roi.name, roi) for roi in structures.rois]
     else:
-        chosen = [(name, roi) for name in names for roi in structures.rois if _is_called(roi, name)]
+        chosen = [(name, roi) for name in names for roi in structures.rois if is_called(roi, name)]
         for name in set(names) - {name for name, _ in chosen}:
             raise InputRejected(f"The structure set has no region {name}")
     drawn = [name for name, roi in chosen if roi.contours_lps]
@@ -217,11 +232,13 @@ def _wanted(structures: StructureSet, names: Sequence[str] | None) -> list[tuple
     return chosen
 
 
-def _is_called(roi: RoiContours, name: str) -> bool:
+def is_called(roi: RoiContours, name: str) -> bool:
+    """Whether a region goes by the name, upper and lower case of TG-263 names being alike."""
     return (standard_name(roi.name) or roi.name) == (standard_name(name) or name)
 
 
-def _public_name(roi: RoiContours) -> str:
+def public_name(roi: RoiContours) -> str:
+    """What a sentence may call a region: its TG-263 name, or its number, as any other name may be anybody's."""
     return standard_name(roi.name) or f"ROI {roi.number}"
 
 
