@@ -15,7 +15,7 @@ from models.pelvis_phantom import PelvisPhantom, parametric_pelvis
 ORGANS = ("Bladder", "Prostate", "SeminalVes", "Rectum")
 SHAPE, SPACING = (72, 64, 64), (2.5, 2.5, 2.5)
 """The small pelvis; all four organs are inside."""
-SEEDS = (0, 1, 2, 3, 4, 5)
+SEEDS = (0, 1, 2, 3)
 VOXEL_ML = float(np.prod(SPACING)) / 1000.0
 
 
