@@ -81,10 +81,13 @@ class OwnNetwork:
         return segmented(self.model, hu_zyx, spacing_zyx_mm, mr_zyx, progress)
 
 
-def load_organ_finder(weights: str, device: str = "cpu", bf16: bool = False) -> OrganFinder:
+def load_organ_finder(
+    weights: str, device: str = "cpu", bf16: bool = False, mirror: bool = False
+) -> OrganFinder:  # fmt: skip
     """Load what shipped weights (by name) or a `.safetensors` file (by path) need to find organs.
 
-    The network is loaded once per process, content and device.
+    The network is loaded once per process, content and device. With `mirror` it looks at the mirrored image too;
+    one that was trained elsewhere does as its makers did.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def load_organ_finder(weights: str, device: str = "cpu", bf16: bool = False) -> 
     """
     method = load_card(weights).method
     if method == OWN_METHOD:
-        return OwnNetwork(load_segmenter(weights, device, bf16))
+        return OwnNetwork(load_segmenter(weights, device, bf16, mirror))
     if method in IMPORTED_METHODS:
         return load_imported_finder(weights, device, bf16)
     raise WeightsError(f"the weights {weights} are of the method {method}, which finds no organs")

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.intensity import Hu, Mask, normalised
+from models.organ_sides import mirrored_organs
 from models.weights import Card, SegmentationTask, WeightsError, load_card, load_weights
 
 METHOD = "segmentation"
@@ -133,23 +134,33 @@ class Segmenter:
     """Whether the layers compute in bfloat16; input and output are float32 all the same."""
     device: str = "cpu"
     """Where the network is; input and output may be elsewhere."""
+    mirror: bool = False
+    """Whether it looks at the mirrored patch too, of a patient whose left organs are right ones; the mean counts."""
 
     def __call__(self, channels: Tensor) -> Tensor:
         """Probabilities of background and organs (B, 1 + organs, D, H, W) of a patch (B, C, D, H, W)."""
+        if not self.mirror:
+            return self._probabilities(channels)
+        mates = [0, *(1 + mate for mate in mirrored_organs(self.task.organs) if mate is not None)]
+        turned = self._probabilities(channels.flip(-1)).flip(-1)[:, mates]
+        return 0.5 * (self._probabilities(channels) + turned)
+
+    def _probabilities(self, channels: Tensor) -> Tensor:
         on_device = channels.to(self.device)
         with torch.autocast(on_device.device.type, torch.bfloat16, enabled=self.bf16):
             logits: Tensor = self.network(arranged(on_device))
         return logits.float().softmax(dim=1).to(channels.device)
 
 
-def load_segmenter(weights: str, device: str = "cpu", bf16: bool = False) -> Segmenter:
+def load_segmenter(weights: str, device: str = "cpu", bf16: bool = False, mirror: bool = False) -> Segmenter:
     """Load the network of shipped weights or of a `.safetensors` file; loaded once per process, content and device.
 
     Raises
     ------
     models.weights.WeightsError
         If the weights are absent, differ from their card, are no segmenter, or do not fit the architecture and the
-        organs that the card states.
+        organs that the card states; or if the mirrored image is to be looked at and an organ has a side whose other
+        side is not among them.
     """
     card = load_card(weights)
     if card.method != METHOD or card.segmentation is None:
@@ -158,7 +169,9 @@ def load_segmenter(weights: str, device: str = "cpu", bf16: bool = False) -> Seg
     task, size = card.segmentation, network.architecture
     if (size.inputs, size.outputs) != (task.channels, 1 + len(task.organs)):
         raise WeightsError(f"the card of {weights} names other channels or organs than its architecture has")
-    return Segmenter(card, task, network, bf16, device)
+    if mirror and None in mirrored_organs(task.organs):
+        raise WeightsError(f"{weights} finds an organ of one side only, so a mirrored image is of no use to it")
+    return Segmenter(card, task, network, bf16, device, mirror)
 
 
 def placed(network: SegmentationNetwork, device: torch.device) -> SegmentationNetwork:

@@ -54,6 +54,8 @@ class TrainingDomain(BaseModel):
     """Mean over the training volumes of the mean HU inside the body."""
     body_mean_sd_hu: float | None
     """Standard deviation of that mean between volumes."""
+    height_mm: tuple[float, float] | None = None
+    """Of the scans along the patient, smallest and largest; None also where it does not matter."""
     patients: int | None
     slices: int | None
 
@@ -101,6 +103,8 @@ class Card(BaseModel):
     training_domain: TrainingDomain
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""
+    organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
+    """Smallest and largest volume of each organ that was drawn in the training patients, mL, by TG-263 name."""
     metrics: Mapping[str, float] = Field(default_factory=dict)
     """Measured on test patients, with the unit in the name."""
     text: str = Field(default="", exclude=True)

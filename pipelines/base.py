@@ -180,6 +180,18 @@ class Pipeline(BaseModel, ABC):
         """
         raise PipelineError(f"{self.name} has nothing to train, so there is no training size to study")
 
+    def study_ablation(
+        self, data: Path, output: Path, options: "TrainingOptions", progress: Progress = no_progress
+    ) -> str:
+        """Train with each choice that the method has; table, figure and rows in `output`, the answer as a sentence.
+
+        Raises
+        ------
+        PipelineError
+            If this pipeline has no such choice, or the data do not suffice.
+        """
+        raise PipelineError(f"{self.name} has no choices to compare")
+
 
 class TrainingOptions(BaseModel):
     """What a person may choose at the command line for one training run."""

@@ -26,15 +26,11 @@ def written_hu(series: Sequence[Dataset]) -> NDArray[np.float32]:
 
 def integrity_findings(source: ImageSeries, series: Sequence[Dataset]) -> tuple[Finding, ...]:
     """Patient, study, Frame of Reference and grid of the new datasets against the source; any difference holds."""
-    return _identity(source, series), _geometry(source, series)
+    return identity_finding(source, series), _geometry(source, series)
 
 
-def _hu(dataset: Dataset) -> NDArray[np.float32]:
-    stored = np.frombuffer(dataset.PixelData, dtype="<i2").reshape(dataset.Rows, dataset.Columns)
-    return (stored * (number(dataset, "RescaleSlope") or 0) + (number(dataset, "RescaleIntercept") or 0)).astype("f4")
-
-
-def _identity(source: ImageSeries, series: Sequence[Dataset]) -> Finding:
+def identity_finding(source: ImageSeries, series: Sequence[Dataset]) -> Finding:
+    """Patient, study and Frame of Reference of new datasets of any kind against the source; a difference holds."""
     differing = [
         keyword
         for keyword in SAME_IN_BOTH
@@ -42,6 +38,11 @@ def _identity(source: ImageSeries, series: Sequence[Dataset]) -> Finding:
     ]
     what = f"differ from the source in {', '.join(differing)}" if differing else "are those of the source"
     return _finding("identity_differences", len(differing), f"Patient, study and Frame of Reference {what}")
+
+
+def _hu(dataset: Dataset) -> NDArray[np.float32]:
+    stored = np.frombuffer(dataset.PixelData, dtype="<i2").reshape(dataset.Rows, dataset.Columns)
+    return (stored * (number(dataset, "RescaleSlope") or 0) + (number(dataset, "RescaleIntercept") or 0)).astype("f4")
 
 
 def _geometry(source: ImageSeries, series: Sequence[Dataset]) -> Finding:

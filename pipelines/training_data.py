@@ -197,6 +197,7 @@ def _volume(series: ImageSeries, patient: str) -> TrainingVolume:
         hu_zyx=order.canonical(series.filled_zyx(AIR_HU)).clip(AIR_HU),
         spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]),
         domain=_domain(series),
+        source=series.series_instance_uid,
     )
     return _with_square_pixels(volume)
 

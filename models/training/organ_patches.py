@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.intensity import AIR_HU, Hu, Mask, body_mask
+from models.organ_sides import mirrored_organs
 from models.patches import Shape
 from models.segmentation import resized, working_shape
-from models.training.organ_volumes import OrganVolume, mirrored_organs
+from models.training.organ_volumes import OrganVolume
 from models.training.patch_sampling import cut, cut_labels, turning
 from models.training.segmentation_settings import Augmentation, SegmentationSettings
 from models.training.volumes import TrainingDataError

@@ -86,7 +86,11 @@ def read_organ_volume(path: Path, organs: Sequence[str]) -> OrganVolume:
     TrainingDataError
         If the file can not be read or has no volume, no organs, or organs on another grid.
     """
-    volume = read_volume(path)
+    return with_organs(read_volume(path), path, organs)
+
+
+def with_organs(volume: TrainingVolume, path: Path, organs: Sequence[str]) -> OrganVolume:
+    """A volume that was read from a `.npz` file, with the organs of that file; errors as of `read_organ_volume`."""
     content = read_arrays(path, ("struct", "labels", "organs", "mr"))
     if "struct" in content:
         return organ_volume(volume, _openkbp_masks(content["struct"]), organs)
@@ -103,24 +107,6 @@ def organ_data_sha256(volumes: Sequence[OrganVolume]) -> str:
         digest.update(np.ascontiguousarray(one.labels_zyx).tobytes())
         digest.update(b"" if one.mr_zyx is None else np.ascontiguousarray(one.mr_zyx).tobytes())
     return digest.hexdigest()
-
-
-def mirrored_organs(organs: Sequence[str]) -> list[int | None]:
-    """Of each organ the number of the one that takes its place in a mirrored patient; None where that has no number.
-
-    Left and right, _L and _R in TG-263, change places; an organ without a side stays.
-    """
-    return [_number(organs, _mirrored_name(organ)) for organ in organs]
-
-
-def _mirrored_name(organ: str) -> str:
-    if organ.endswith("_L"):
-        return f"{organ[:-2]}_R"
-    return f"{organ[:-2]}_L" if organ.endswith("_R") else organ
-
-
-def _number(organs: Sequence[str], name: str) -> int | None:
-    return organs.index(name) if name in organs else None
 
 
 def _openkbp_masks(struct: NDArray[Any]) -> dict[str, Mask]:

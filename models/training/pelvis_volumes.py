@@ -1,14 +1,18 @@
 """Training volumes of made-up male pelves: CT, MR and organs without a patient behind them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from models.pelvis_noise import TissuePatch
 from models.pelvis_phantom import parametric_pelvis
 from models.training.organ_volumes import PELVIS_ORGANS, OrganVolume, organ_volume
-from models.training.volumes import Split, TrainingVolume
+from models.training.volumes import Split, TrainingDataError, TrainingVolume
 
+TEST_PATIENTS = 40
+_VALIDATION_PATIENTS = 8
+_FIRST_VALIDATION, _FIRST_TEST = 500, 1000
+"""Numbers of the patients, which are never those of another split."""
 _SLICE_MM = (2.0, 5.0)
 _PIXEL_MM = (0.9, 3.0)
 _HEIGHT_MM = (220.0, 320.0)
@@ -73,3 +77,25 @@ def _drawn_grid(rng: np.random.Generator) -> tuple[tuple[int, int, int], tuple[f
     height_mm, width_mm = (float(rng.uniform(*limits)) for limits in (_HEIGHT_MM, _WIDTH_MM))
     side = min(_LARGEST_SIDE, round(width_mm / pixel_mm))
     return (round(height_mm / slice_mm), side, side), (slice_mm, pixel_mm, pixel_mm)
+
+
+def pelvis_cohort(training: int, textures: Sequence[TissuePatch] = ()) -> Iterator[OrganVolume]:
+    """Made-up patients for a whole training: so many to learn from, then those for validation, then those to test on.
+
+    Every second one has the texture of a real CT, where there are any. Their grids differ.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are more than 500 to learn from: their numbers are those of the others.
+    """
+    if training > _FIRST_VALIDATION:
+        raise TrainingDataError(f"{training} made-up patients are more than {_FIRST_VALIDATION}")
+    splits: list[tuple[Split, range]] = [
+        ("train", range(training)),
+        ("validation", range(_FIRST_VALIDATION, _FIRST_VALIDATION + _VALIDATION_PATIENTS)),
+        ("test", range(_FIRST_TEST, _FIRST_TEST + TEST_PATIENTS)),
+    ]
+    for split, numbers in splits:
+        for number in numbers:
+            yield from pelvis_volumes(1, number, split, textures if number % 2 else ())

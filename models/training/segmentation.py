@@ -18,7 +18,7 @@ from models.training.checkpoint import RunFiles
 from models.training.curve import draw_learning_curve
 from models.training.drawn_ahead import DrawnAhead
 from models.training.network_run import NetworkRun
-from models.training.organ_patches import OrganBatch, OrganPatches
+from models.training.organ_patches import OrganBatch, OrganPatches, WorkingImage
 from models.training.organ_volumes import OrganVolume, organ_data_sha256
 from models.training.progress import Progress, part
 from models.training.segmentation_card import finished_segmenter
@@ -39,6 +39,7 @@ def train(
     output: Path,
     name: str,
     progress: Progress = nobody,
+    is_made_up: bool = False,
 ) -> Path:
     """Train on the training patients, measure on the validation patients; the weights file.
 
@@ -60,9 +61,9 @@ def train(
     run.to_the_end(part(progress, 0.0, _TRAINING_SHARE))
     draw_learning_curve(output / f"{name}.csv", output / f"{name}.png", "loss, Dice")
     path = output / f"{name}.safetensors"
-    finished_segmenter(
-        run.average, settings, _domain(training, patches), validation, path, part(progress, _TRAINING_SHARE, 1.0)
-    )
+    share = part(progress, _TRAINING_SHARE, 1.0)
+    domain = segmentation_domain(training, patches.images, is_made_up)
+    finished_segmenter(run.average, settings, domain, usual_ml(training), validation, path, share, is_made_up)
     return path
 
 
@@ -163,11 +164,27 @@ def initial_network(settings: SegmentationSettings) -> SegmentationNetwork:
     return network
 
 
-def _domain(training: Sequence[OrganVolume], patches: OrganPatches) -> TrainingDomain:
-    """What the training images have in common; HU as the network saw them, spacings as they were."""
-    images = [
+def segmentation_domain(
+    training: Sequence[OrganVolume], images: Sequence[WorkingImage], is_made_up: bool = False
+) -> TrainingDomain:
+    """What the training images have in common; HU as the network saw them, spacings and heights as they were."""
+    seen = [
         TrainingImage(one.volume.patient_id, image.hu_zyx, image.body)
-        for one, image in zip(training, patches.images, strict=True)
+        for one, image in zip(training, images, strict=True)
     ]
-    modality = "planning CT" if all(one.mr_zyx is None for one in training) else "planning CT, some with MR"
-    return training_domain(modality, images, [one.volume.spacing_zyx_mm for one in training])
+    has_mr = any(one.mr_zyx is not None for one in training)
+    modality = f"{'made-up' if is_made_up else 'planning'} CT{', some with MR' if has_mr else ''}"
+    domain = training_domain(modality, seen, [one.volume.spacing_zyx_mm for one in training])
+    heights = [len(one.volume.hu_zyx) * one.volume.spacing_zyx_mm[0] for one in training]
+    return domain.model_copy(update={"height_mm": (round(min(heights), 1), round(max(heights), 1))})
+
+
+def usual_ml(training: Sequence[OrganVolume]) -> dict[str, tuple[float, float]]:
+    """Smallest and largest volume of each organ that was drawn, mL."""
+    found: dict[str, list[float]] = {}
+    for one in training:
+        voxel_ml = float(np.prod(one.volume.spacing_zyx_mm)) / 1000.0
+        for organ, mask in one.masks().items():
+            if mask.any():
+                found.setdefault(organ, []).append(round(float(mask.sum()) * voxel_ml, 2))
+    return {organ: (min(volumes), max(volumes)) for organ, volumes in found.items()}

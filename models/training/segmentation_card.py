@@ -1,22 +1,25 @@
 """The card of a freshly trained segmentation: what it was trained on, and what it finds in the validation patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
 
+from models.organ_finder import load_organ_finder
+from models.organ_plausibility import NOT_MEASURED_IN_TRAINING
+from models.training.card import measured_limits
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import Progress
-from models.training.segmentation_evaluation import judged_cases, organ_table
+from models.training.segmentation_evaluation import JudgedCase, judged_cases, organ_table
 from models.training.segmentation_settings import SegmentationSettings
-from models.unet import METHOD, load_segmenter
+from models.unet import METHOD
 from models.weights import Card, TrainingDomain, load_card, save, write_card
 
 _TEXT = """\
 # {name}
 
-**No limit was measured: every result of this model waits for a person.**
+{first}
 
 ## Intended use
 
@@ -33,7 +36,17 @@ Research. Proposes contours of {organs} on {images}.
 
 ## Stability limits
 
-None yet. They belong to the measures of the pipeline, on patients that were not trained on.
+{limits}
+"""
+_MADE_UP = (
+    "**Trained on made-up patients: no image of a patient was ever learnt from or measured on. Every result waits for "
+    "a person.**"
+)
+_NO_LIMIT = "**No limit was measured: every result of this model waits for a person.**"
+_LIMITS_OF_NOBODY = "None: {why}. The gate holds every result."
+_LIMITS = """\
+Flag: the 95th percentile of each measure over {cases} validation patients. Hold: the normal tolerance bound of 99.5 %
+of all patients with 95 % confidence, and at least the largest value seen. Left organs on the right hold by policy.
 """
 _NOBODY = "Not measured: there was no validation patient."
 _TABLE = """\
@@ -46,23 +59,32 @@ def finished_segmenter(
     network: nn.Module,
     settings: SegmentationSettings,
     domain: TrainingDomain,
+    organ_ml: Mapping[str, tuple[float, float]],
     validation: Sequence[OrganVolume],
     path: Path,
     progress: Progress,
+    is_made_up: bool = False,
 ) -> Card:
-    """Write weights, in half precision, and card; what the card states is measured with the weights as written."""
+    """Write weights, in half precision, and card; what the card states is measured with the weights as written.
+
+    Of made-up patients no limit is taken: what is usual for them says nothing about a patient.
+    """
     facts = {
         "method": METHOD,
         "architecture": asdict(settings.architecture()),
         "window_hu": (min(low for low, _ in settings.windows_hu), max(high for _, high in settings.windows_hu)),
         "segmentation": settings.task(),
         "training_domain": domain,
+        "organ_ml": organ_ml,
     }
     card = save(path, {name: tensor.half() for name, tensor in network.state_dict().items()}, facts, "")
-    model = load_segmenter(str(path), bf16=settings.bf16)
+    model = load_organ_finder(str(path), device=settings.device, bf16=settings.bf16)
     cases = judged_cases(model, validation, progress)
-    table = _TABLE.format(cases=len(cases), table=organ_table(cases, settings.organs)) if cases else _NOBODY
-    complete = card.model_copy(update={"text": _text(card, settings, table)})
+    limits = {} if is_made_up else measured_limits([[case.plausibility] for case in cases])
+    for name in NOT_MEASURED_IN_TRAINING:
+        limits.pop(name, None)
+    text = _text(card, settings, cases, is_made_up)
+    complete = card.model_copy(update={"limits": limits, "text": text})
     write_card(path.with_suffix(".md"), complete)
     return complete
 
@@ -73,9 +95,14 @@ def _began(settings: SegmentationSettings) -> str:
     return f"; it began from the weights of SHA-256 {load_card(settings.initial_weights).sha256}"
 
 
-def _text(card: Card, settings: SegmentationSettings, judged: str) -> str:
+def _text(card: Card, settings: SegmentationSettings, cases: Sequence[JudgedCase], is_made_up: bool) -> str:
+    has_limits = bool(cases) and not is_made_up
+    why = "no patient was measured" if is_made_up else "there was no validation patient"
+    first = _MADE_UP if is_made_up else "" if has_limits else _NO_LIMIT
+    table = organ_table(cases, settings.organs)
     return _TEXT.format(
         name=card.name,
+        first=first or f"Trained on {card.training_domain.patients} patients.",
         organs=", ".join(settings.organs),
         images="CT, alone or with an MR on its grid" if settings.takes_mr else "CT",
         patients=card.training_domain.patients,
@@ -86,5 +113,6 @@ def _text(card: Card, settings: SegmentationSettings, judged: str) -> str:
         spacing=" x ".join(f"{mm:g}" for mm in settings.spacing_zyx_mm),
         seed=settings.seed,
         began=_began(settings),
-        judged=judged,
+        judged=_TABLE.format(cases=len(cases), table=table) if cases else _NOBODY,
+        limits=_LIMITS.format(cases=len(cases)) if has_limits else _LIMITS_OF_NOBODY.format(why=why),
     )

@@ -6,13 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.inference import nobody
-from models.segmentation import segmented
+from models.organ_finder import OrganFinder
+from models.organ_plausibility import plausibility_measures
+from models.segmentation import largest_component
 from models.segmentation_measures import OrganMeasures, measures_by_organ
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import CountedProgress, Progress
-from models.unet import Segmenter
 
 _COLUMNS = ("dice", "surface_dice", "hd95_mm", "mean_surface_distance_mm", "volume_error_percent")
 
@@ -24,19 +26,27 @@ class JudgedCase:
     patient_id: str
     measures: Mapping[str, OrganMeasures]
     """Of the organs that were drawn, by name."""
+    plausibility: Mapping[str, float]
+    """As of `models.organ_plausibility`: what the gate will see of such an image."""
+    labels_zyx: NDArray[np.uint8]
+    """What was found, on the grid of the CT."""
 
 
 def judged_cases(
-    model: Segmenter, volumes: Sequence[OrganVolume], progress: Progress = nobody, with_mr: bool = True
+    model: OrganFinder,
+    volumes: Sequence[OrganVolume],
+    progress: Progress = nobody,
+    with_mr: bool = True,
+    one_piece: bool = True,
 ) -> list[JudgedCase]:
-    """Segment each volume on its own grid; with its MR where it has one and the network takes it."""
+    """Segment each volume on its own grid; with its MR where it has one and the network takes it.
+
+    With `one_piece` only the largest piece of each organ counts, as in the pipeline's default.
+    """
     done = CountedProgress(len(volumes), "measuring", progress)
     cases = []
     for one in volumes:
-        mr = one.mr_zyx if with_mr and model.task.takes_mr else None
-        found = segmented(model, one.volume.hu_zyx, one.volume.spacing_zyx_mm, mr)
-        measures = measures_by_organ(found.masks(), one.masks(), one.volume.spacing_zyx_mm)
-        cases.append(JudgedCase(one.volume.patient_id, measures))
+        cases.append(_judged(model, one, with_mr, one_piece))
         done()
     return cases
 
@@ -69,6 +79,22 @@ def mean_dice(cases: Sequence[JudgedCase], organs: Sequence[str]) -> float:
     by_organ = [[case.measures[organ].dice for case in cases if organ in case.measures] for organ in organs]
     means = [float(np.nanmean(values)) for values in by_organ if np.isfinite(values).any()]
     return float(np.mean(means)) if means else float("nan")
+
+
+def _judged(model: OrganFinder, one: OrganVolume, with_mr: bool, one_piece: bool) -> JudgedCase:
+    hu, spacing = one.volume.hu_zyx, one.volume.spacing_zyx_mm
+    found = model.find(hu, spacing, one.mr_zyx if with_mr and model.takes_mr else None)
+    masks = {organ: found.mask(organ) for organ in found.organs}
+    kept = {organ: largest_component(mask) if one_piece else mask for organ, mask in masks.items()}
+    labels = np.zeros(hu.shape, np.uint8)
+    for number, organ in enumerate(one.organs, start=1):
+        labels[kept[organ]] = number
+    return JudgedCase(
+        patient_id=one.volume.patient_id,
+        measures=measures_by_organ(kept, one.masks(), spacing),
+        plausibility=plausibility_measures(model.card, hu, spacing, masks, found.mean_probability),
+        labels_zyx=labels,
+    )
 
 
 def _row(organ: str, measures: Sequence[OrganMeasures]) -> str:

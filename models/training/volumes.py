@@ -10,7 +10,7 @@ Two layouts are read, told apart by their arrays:
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -43,6 +43,8 @@ class TrainingVolume:
     spacing_zyx_mm: tuple[float, float, float]
     domain: Domain = "planning_ct"
     """What took the image; MVCT and CBCT are real ones, not simulated."""
+    source: str = ""
+    """Path of the `.npz` file or Series Instance UID that it was read from; empty where it was made."""
 
 
 def read_volume(path: Path) -> TrainingVolume:
@@ -56,10 +58,10 @@ def read_volume(path: Path) -> TrainingVolume:
     content = read_arrays(path, ("ct", "voxel_mm", "spacing_zyx"))
     if "ct" in content and "voxel_mm" in content:
         _check(path, content["ct"], content["voxel_mm"])
-        return _openkbp(path.stem, content["ct"], content["voxel_mm"])
+        return replace(_openkbp(path.stem, content["ct"], content["voxel_mm"]), source=str(path))
     if "ct" in content and "spacing_zyx" in content:
         _check(path, content["ct"], content["spacing_zyx"])
-        return _plain(path.stem, content["ct"], content["spacing_zyx"])
+        return replace(_plain(path.stem, content["ct"], content["spacing_zyx"]), source=str(path))
     raise TrainingDataError(f"{path} has not the arrays of a training volume (ct, and voxel_mm or spacing_zyx)")
 
 

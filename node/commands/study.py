@@ -1,5 +1,6 @@
-"""Commands that answer a question by many trainings: study data-size."""
+"""Commands that answer a question by many trainings: study data-size, study ablation."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from node.commands.models import (
 )
 from node.commands.options import ConfigOption
 from pipelines.base import DataSizeOptions, TrainingOptions
+from pipelines.base import Progress as PipelineProgress
 
 Size: TypeAlias = int | Literal["all"]
 
@@ -28,8 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
     group = typer.Typer(help="Answer a question by many trainings.", no_args_is_help=True)
     group.command("data-size")(data_size)
-    # A group with one command would otherwise take the place of that command.
-    group.callback()(lambda: None)
+    group.command()(ablation)
     app.add_typer(group, name="study")
 
 
@@ -58,13 +59,31 @@ def data_size(
         jobs=jobs,
     )
     studied = settings_for(data, config).pipeline(pipeline, verify=False)
+    _answer(lambda progress: studied.study_data_size(data, output, options, progress), output)
+
+
+def ablation(
+    pipeline: PipelineArgument,
+    data: DataOption,
+    output: OutputOption = Path("runs/ablation"),
+    updates: UpdatesOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="0 unless the settings say otherwise.")] = None,
+    device: DeviceOption = None,
+    settings: SettingsOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """What do the choices of the method do, early and late? Of a segmentation: HU windows and weights of the organs."""
+    options = TrainingOptions(updates=updates, seed=seed, device=device, settings=training_settings(settings))
+    studied = settings_for(data, config).pipeline(pipeline, verify=False)
+    _answer(lambda progress: studied.study_ablation(data, output, options, progress), output)
+
+
+def _answer(study: Callable[[PipelineProgress], str], output: Path) -> None:
     # No column for the time left: the study knows better, as it knows its cells.
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("reading", total=1.0)
-        answer = studied.study_data_size(
-            data, output, options, lambda done, what: progress.update(task, completed=done, description=what)
-        )
+        answer = study(lambda done, what: progress.update(task, completed=done, description=what))
     typer.echo(answer)
     typer.echo(f"table, figure and rows: {output}")
 

@@ -76,7 +76,7 @@ def structure_set(source: ImageSeries, rois: Sequence[Roi], label: str, new: New
     InputRejected
         If the slices are oblique, sagittal or coronal.
     """
-    _check_transverse(source)
+    check_transverse(source)
     dataset = companion(source.header, new, RTStructureSetStorage, "RTSTRUCT")
     put_frame_of_reference(dataset, source.header)
     put(dataset, "StructureSetLabel", label[:16])
@@ -123,8 +123,14 @@ def organ_structure_set(
     return OrganObject(dataset, left_out)
 
 
-def _check_transverse(source: ImageSeries) -> None:
-    """Planning systems take contours on transverse slices along the patient's axes, in whatever position he lay."""
+def check_transverse(source: ImageSeries) -> None:
+    """Planning systems take contours on transverse slices along the patient's axes, in whatever position he lay.
+
+    Raises
+    ------
+    InputRejected
+        If the slices are oblique, sagittal or coronal.
+    """
     cosines = np.abs(np.array(source.volume.image_orientation_patient).reshape(2, 3))
     normal = np.abs(source.volume.affine[:3, 2]) / source.volume.spacing_zyx_mm[0]
     if (np.minimum(cosines, 1 - cosines) > COSINE_TOLERANCE).any() or normal[2] < 1 - COSINE_TOLERANCE:

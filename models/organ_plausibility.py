@@ -1,0 +1,97 @@
+"""How plausible the organs are that a network found in one image: each measure grows as they get less trustworthy.
+
+The gate compares these values with limits from the model card, so the name of a measure is also its key in the card.
+None of them needs the truth; all of them are facts of one image and of what was found in it.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.intensity import Mask
+from models.segmentation import largest_component
+from models.stability_measures import UNITS as DOMAIN_UNITS
+from models.stability_measures import Spacing, domain_measures
+from models.weights import Card
+
+UNITS: Mapping[str, str] = {
+    **DOMAIN_UNITS,
+    "height_missing_mm": "mm",
+    "organs_not_found": "1",
+    "organ_doubt": "1",
+    "stray_part": "1",
+    "volume_outside_part": "1",
+    "sides_swapped": "1",
+}
+"""UCUM code of every measure, by name."""
+
+NOT_MEASURED_IN_TRAINING = ("sides_swapped",)
+"""A left organ on the right is wrong whatever training patients look like: it has no limit in a card."""
+
+
+def plausibility_measures(
+    card: Card,
+    hu_zyx: NDArray[Any],
+    spacing_zyx_mm: Spacing,
+    masks: Mapping[str, Mask],
+    mean_probability: Mapping[str, float],
+) -> dict[str, float]:
+    """All measures by name.
+
+    Parameters
+    ----------
+    card
+        Of the weights that found the organs.
+    hu_zyx, spacing_zyx_mm
+        The image: slices towards the head, rows to posterior, columns to the patient's left.
+    masks
+        Every organ that the network knows, by TG-263 name, as it was found; empty where it was not.
+    mean_probability
+        By organ, as of `models.segmentation.Segmentation`.
+    """
+    found = {organ: mask for organ, mask in masks.items() if mask.any()}
+    millilitres = {organ: float(mask.sum()) * float(np.prod(spacing_zyx_mm)) / 1000.0 for organ, mask in found.items()}
+    return {
+        **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm),
+        "height_missing_mm": height_missing_mm(card, len(hu_zyx) * spacing_zyx_mm[0]),
+        "organs_not_found": float(len(masks) - len(found)),
+        "organ_doubt": max((1.0 - mean_probability[organ] for organ in found), default=1.0),
+        "stray_part": max((stray_part(mask) for mask in found.values()), default=0.0),
+        "volume_outside_part": max(
+            (outside_part(volume, card.organ_ml.get(organ)) for organ, volume in millilitres.items()), default=0.0
+        ),
+        "sides_swapped": float(sides_swapped(found)),
+    }
+
+
+def height_missing_mm(card: Card, height_mm: float) -> float:
+    """By how much the scan is shorter than the shortest training scan, mm; 0 where that is not known."""
+    known = card.training_domain.height_mm
+    return 0.0 if known is None else max(known[0] - height_mm, 0.0)
+
+
+def stray_part(mask: Mask) -> float:
+    """Part of the voxels that do not hang together with the largest piece."""
+    return 1.0 - float(largest_component(mask).sum()) / float(mask.sum())
+
+
+def outside_part(volume_ml: float, usual_ml: tuple[float, float] | None) -> float:
+    """By which part of itself the nearer end of the usual range is passed; 0 inside of it or where none is known."""
+    if usual_ml is None:
+        return 0.0
+    smallest, largest = usual_ml
+    return max(smallest / volume_ml - 1.0, volume_ml / max(largest, 1e-9) - 1.0, 0.0)
+
+
+def sides_swapped(found: Mapping[str, Mask]) -> int:
+    """How many left organs lie to the right of their right ones; columns run to the patient's left."""
+    pairs = [(organ, f"{organ[:-2]}_R") for organ in found if organ.endswith("_L")]
+    return sum(_column(found[left]) < _column(found[right]) for left, right in pairs if right in found)
+
+
+def _column(mask: Mask) -> float:
+    """Of the centre."""
+    profile = mask.sum(axis=(0, 1))
+    return float((profile * np.arange(len(profile))).sum() / profile.sum())

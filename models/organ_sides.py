@@ -1,0 +1,21 @@
+"""Left and right organs: which one takes the place of which in a mirrored patient, by their TG-263 names."""
+
+from collections.abc import Sequence
+
+
+def mirrored_organs(organs: Sequence[str]) -> list[int | None]:
+    """Of each organ the number of the one that takes its place in a mirrored patient; None where that has no number.
+
+    Left and right, _L and _R in TG-263, change places; an organ without a side stays.
+    """
+    return [_number(organs, _mirrored_name(organ)) for organ in organs]
+
+
+def _mirrored_name(organ: str) -> str:
+    if organ.endswith("_L"):
+        return f"{organ[:-2]}_R"
+    return f"{organ[:-2]}_L" if organ.endswith("_R") else organ
+
+
+def _number(organs: Sequence[str], name: str) -> int | None:
+    return organs.index(name) if name in organs else None

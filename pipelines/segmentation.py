@@ -1,0 +1,258 @@
+"""Organs at risk and targets: from a CT, or a CT with an MR, to a DICOM Segmentation and an RT Structure Set."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
+
+from models.intensity import AIR_HU
+from models.organ_finder import OrganFinder, load_organ_finder
+from models.organ_plausibility import NOT_MEASURED_IN_TRAINING, UNITS, plausibility_measures
+from models.segmentation import Segmentation as FoundOrgans
+from models.segmentation import largest_component
+from models.weights import Card, WeightsError, load_card
+from pipelines.base import (
+    Inputs,
+    Need,
+    Outcome,
+    Pipeline,
+    PipelineError,
+    Progress,
+    TrainingOptions,
+    no_progress,
+)
+from pipelines.dicom.image_series import ImageSeries, read_image_series
+from pipelines.dicom.mr_on_ct import mr_on_ct
+from pipelines.dicom.organs import OrganObject
+from pipelines.dicom.registration import read_registration
+from pipelines.dicom.segmentation import segmentation
+from pipelines.dicom.structure_set_writing import check_transverse, organ_structure_set
+from pipelines.dicom.volume import AxisOrder, axis_order
+from pipelines.integrity import identity_finding
+from pipelines.organ_reading_back import read_back_findings
+from pipelines.provenance import Provenance, provenance
+from pipelines.stability import Finding, Limits, Verdict, judged
+
+Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
+"""By TG-263 name, [slice, row, column] on the grid of the images."""
+
+_WHAT: Mapping[str, str] = {
+    "pixel_spacing_outside_mm": "Pixel spacing outside what the model was trained on, in mm",
+    "slice_spacing_outside_mm": "Slice spacing outside what the model was trained on, in mm",
+    "body_mean_departure_sd": "Mean HU of the body against the training patients, in standard deviations",
+    "height_missing_mm": "Scan shorter than any that the model was trained on, in mm",
+    "organs_not_found": "Organs that were not found",
+    "organ_doubt": "Mean doubt of the network about the organ that it is least sure of",
+    "stray_part": "Part of an organ that lies apart from it",
+    "volume_outside_part": "Volume of an organ beyond that of all training patients, as a part of it",
+    "sides_swapped": "Left organs that lie to the right of the right ones",
+}
+
+
+class Segmentation(Pipeline):
+    """Organs of the triggering CT; an MR that is tied to it is looked at too where the weights can."""
+
+    needs: ClassVar[Mapping[str, Need]] = {
+        "mr": Need(at_least=0),
+        "registration": Need(at_least=0, at_most=None),
+    }
+    produces: ClassVar[frozenset[UID]] = frozenset({SegmentationStorage, RTStructureSetStorage})
+
+    weights: str
+    """Name of shipped weights, or path of a `.safetensors` file with its card beside it, trained here or imported."""
+    organs: tuple[str, ...] = ()
+    """TG-263 names of those that are written, of those that the weights know; empty: all. Training needs them."""
+    objects: tuple[Literal["segmentation", "structure_set"], ...] = Field(
+        ("segmentation", "structure_set"), min_length=1
+    )
+    """What is sent."""
+    one_piece: bool = True
+    """Whether only the largest piece of each organ is kept."""
+    mirror: bool = False
+    """Whether the mirrored image is looked at too and the mean taken: twice the time, a little better."""
+    use_mr: bool = True
+    """Whether an MR is looked at."""
+    made_up_pelves: int = Field(0, ge=0)
+    """Training on so many made-up patients, where no contours may be had; of the data, only CT texture is used."""
+    training: Mapping[str, Any] = Field(default_factory=dict, exclude=True)
+    """Training settings by name, as of `models.training.segmentation_settings`; no result depends on them."""
+    series_description: str = "Organs"
+
+    def weights_sha256(self) -> tuple[str, ...]:
+        """SHA-256 of the weights, verified against their card.
+
+        Raises
+        ------
+        models.weights.WeightsError
+            If they can not be used, find no organs, or do not know an organ that is to be written.
+        """
+        card = load_card(self.weights)
+        if unknown := set(self.organs) - set(organs_of(card)):
+            raise WeightsError(f"{self.weights} does not know the organ {min(unknown)}")
+        return (card.sha256,)
+
+    def settings_sha256(self) -> str:
+        """Digest of settings and weights, and of the card's limits."""
+        card = load_card(self.weights)
+        limits = {name: limit.model_dump() for name, limit in sorted(card.limits.items())}
+        return hashlib.sha256(json.dumps([super().settings_sha256(), limits]).encode()).hexdigest()
+
+    def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
+        """Find the organs of the triggering series."""
+        source = read_image_series(inputs.trigger.paths)
+        self.check(source)
+        progress(0.05, "read")
+        work = self.found(source, inputs, lambda done, what: progress(0.05 + 0.75 * done, what))
+        origin = provenance(self, inputs)
+        objects = self.written(source, work.kept, origin)
+        progress(0.9, "measuring")
+        findings = (
+            identity_finding(source, [one.dataset for one in objects]),
+            *read_back_findings(source, work.kept, [one.dataset for one in objects]),
+            *work.findings,
+        )
+        return Outcome(series=tuple((one.dataset,) for one in objects), findings=findings)
+
+    def check(self, source: ImageSeries) -> None:
+        """Refuse what could not be written before anything is computed.
+
+        Raises
+        ------
+        InputRejected
+            If a structure set is wanted and the slices are oblique.
+        """
+        if "structure_set" in self.objects:
+            check_transverse(source)
+
+    def found(self, source: ImageSeries, inputs: Inputs, progress: Progress) -> "FoundInImages":
+        """The organs, on the grid of the images, and what speaks for and against them."""
+        finder, order = self._finder(), axis_order(source.volume)
+        hu_zyx, spacing = order.canonical(source.filled_zyx(AIR_HU)), _spacing(source, order)
+        mr = self._mr(source, inputs, finder, order)
+        organs = finder.find(hu_zyx, spacing, mr, progress)
+        masks = organs.masks()
+        wanted = {organ: masks[organ] for organ in self.organs or organs.organs}
+        kept = {name: largest_component(mask) if self.one_piece else mask for name, mask in wanted.items()}
+        findings = tuple(_measured(finder.card, hu_zyx, spacing, organs, wanted))
+        return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
+
+    def written(self, source: ImageSeries, kept: Masks, origin: Provenance) -> list[OrganObject]:
+        """The objects that are wanted.
+
+        Raises
+        ------
+        InputRejected
+            If no organ was found.
+        """
+        writers = {"segmentation": segmentation, "structure_set": organ_structure_set}
+        return [writers[name](source, kept, origin, self.series_description) for name in self.objects]
+
+    # Training brings its plotting with it; a worker that only runs jobs never loads it.
+
+    def train(self, data: Path, output: Path, options: TrainingOptions, progress: Progress = no_progress) -> Path:
+        """Train on the CT with organs below `data`; the weights get the name in the settings."""
+        from pipelines.segmentation_training import train_segmentation
+
+        return train_segmentation(self, data, output, options, progress)
+
+    def evaluate(
+        self,
+        data: Path,
+        output: Path,
+        progress: Progress = no_progress,
+        comparators: bool = True,
+        record: bool = False,
+    ) -> Mapping[str, float]:
+        """Compare the organs of the test patients below `data` with what was drawn; the page lies in `output`."""
+        from pipelines.segmentation_training import evaluate_segmentation
+
+        return evaluate_segmentation(self, data, output, progress, record)
+
+    def study_ablation(
+        self, data: Path, output: Path, options: TrainingOptions, progress: Progress = no_progress
+    ) -> str:
+        """Train with each window and each kind of class weights, judge on the validation patients."""
+        from pipelines.segmentation_training import study_segmentation
+
+        return study_segmentation(self, data, output, options, progress)
+
+    def _finder(self) -> OrganFinder:
+        try:
+            return load_organ_finder(self.weights, bf16=True, mirror=self.mirror)
+        except WeightsError as error:
+            raise PipelineError(str(error)) from error
+
+    def _mr(
+        self, source: ImageSeries, inputs: Inputs, finder: OrganFinder, order: AxisOrder
+    ) -> NDArray[np.float32] | None:  # fmt: skip
+        linked = inputs.linked.get("mr", ())
+        if not linked or not finder.takes_mr or not self.use_mr:
+            return None
+        mr = read_image_series(linked[0].paths, frozenset({"MR"}))
+        registrations = [
+            found
+            for series in inputs.linked.get("registration", ())
+            for path in series.paths
+            for found in read_registration(path)
+        ]
+        return order.canonical(mr_on_ct(mr, source, registrations))
+
+
+@dataclass(frozen=True)
+class FoundInImages:
+    """What a network found in one series."""
+
+    kept: Masks
+    """As they are to be written."""
+    findings: tuple[Finding, ...]
+
+
+def organs_of(card: Card) -> tuple[str, ...]:
+    """TG-263 names of what weights find.
+
+    Raises
+    ------
+    models.weights.WeightsError
+        If they find none.
+    """
+    if card.segmentation is not None:
+        return card.segmentation.organs
+    if card.imported is not None:
+        return card.imported.organs
+    raise WeightsError(f"the weights {card.name} are of the method {card.method}, which finds no organs")
+
+
+def _spacing(source: ImageSeries, order: AxisOrder) -> tuple[float, float, float]:
+    slice_mm, row_mm, column_mm = (source.volume.spacing_zyx_mm[axis] for axis in order.axes)
+    return slice_mm, row_mm, column_mm
+
+
+def _measured(
+    card: Card,
+    hu_zyx: NDArray[np.float32],
+    spacing: tuple[float, float, float],
+    organs: FoundOrgans,
+    wanted: Masks,
+) -> Iterator[Finding]:
+    for organ, mask in wanted.items():
+        if not mask.any():
+            yield Finding(
+                name=f"{organ.lower()}_not_found", value=1.0, unit="1", verdict=Verdict.FLAG, text=f"{organ} not found"
+            )
+    measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
+    for name, value in measures.items():
+        yield judged(name, value, UNITS[name], _limits(card, name), _WHAT[name])
+
+
+def _limits(card: Card, name: str) -> Limits | None:
+    if name in NOT_MEASURED_IN_TRAINING:
+        return Limits(flag_above=0.0, hold_above=0.0)
+    found = card.limits.get(name)
+    return None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)
