@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from models.intensity import AIR_HU
 from models.phantoms import head_and_neck_phantom
 from models.placed_image import PlacedImage
-from models.rigid_registration import Matrix, RigidRegistration, carried, described, resampled, rigid
+from models.rigid_motion import Matrix, carried, resampled
+from models.rigid_registration import RigidRegistration, described, rigid
 from models.simulate import COARSE_MVCT, CentralPlaneSettings, central_plane_cbct, simulated_mvct
 
 SHAPE = (48, 96, 96)
@@ -137,6 +138,7 @@ def test_a_given_registration_is_described_without_a_search() -> None:
     day = moved_image(as_cbct(of_the_day(NEAR)))
     right, wrong = (described(day, PlacedImage(planning(), AFFINE), matrix) for matrix in (NEAR, FAR))
     assert np.array_equal(right.matrix, NEAR)
+    assert np.isnan(right.inverse_consistency_mm)
     assert right.correlation_after > 0.9 > wrong.correlation_after
     assert right.mutual_information > 2 * wrong.mutual_information
     assert described(day, PlacedImage(planning(), AFFINE), motion((1, 0, 0), 0, (900, 0, 0))).mutual_information == 0.0

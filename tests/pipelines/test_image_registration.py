@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from models.phantoms import fraction_of, head_and_neck_phantom
-from models.rigid_registration import carried
+from models.rigid_motion import carried
 from models.segmentation_measures import dice
 from pipelines.base import InputRejected
 from pipelines.dicom.carried_structures import carried_over
