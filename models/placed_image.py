@@ -85,16 +85,24 @@ def prepared(image: PlacedImage, voxel_mm: float) -> PreparedImage:
     inner = np.stack([ndimage.binary_erosion(plane, border_value=1) for plane in whole])
     spacing = PlacedImage(hu, affine).spacing_zyx_mm
     body = _body_without_couch(hu, spacing)
-    if not body.any():
+    if not (body & inner).any():
         raise ValueError("the image shows no body")
     near = np.asarray(ndimage.distance_transform_edt(~body, sampling=spacing) <= _SKIN_MM)
     return PreparedImage(np.where(near, hu, np.float32(AIR_HU)), affine, body & inner, near & inner, inner)
 
 
 def halved(image: PreparedImage) -> PreparedImage:
-    """The image on voxels twice as large; axes too short for that stay."""
+    """The image on voxels twice as large; axes too short for that stay.
+
+    Raises
+    ------
+    ValueError
+        If nothing of the body is left.
+    """
     factors = tuple(2 if size >= _LEAST_VOXELS else 1 for size in image.hu_zyx.shape)
     masks = [_block_means(mask.astype(np.float32), factors) > 0.5 for mask in (image.body, image.counts, image.seen)]
+    if not masks[0].any():
+        raise ValueError("the image shows too little of a body")
     return PreparedImage(_block_means(image.hu_zyx, factors), _coarser(image.affine, factors), *masks)
 
 

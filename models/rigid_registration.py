@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 import SimpleITK
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from models.intensity import AIR_HU
 from models.placed_image import PlacedImage, PreparedImage, halved, prepared
+from models.rigid_motion import Matrix, carried, inverse, resampled, shift
 
 _itk: Any = SimpleITK  # it carries no types
-
-Matrix = NDArray[np.float64]
-"""4 x 4, LPS mm."""
 
 _VOXEL_MM = 2.5
 _BINS = 32
@@ -103,7 +100,7 @@ def rigid(
     Raises
     ------
     ValueError
-        If an image shows no body, or the bodies can nowhere be laid on each other.
+        If an image shows no body or too little of one, or the bodies can nowhere be laid on each other.
     """
     coarse_to_fine = [_Pair.of(halves) for halves in _resolutions(fixed, moving)]
     given = [] if start is None else [np.asarray(start, np.float64)]
@@ -111,16 +108,16 @@ def rigid(
     back = float("nan")
     if check_inverse:
         turned = [pair.turned() for pair in coarse_to_fine]
-        back = _way_back_mm(coarse_to_fine[-1], found, _search(turned, [_inverse(one) for one in given]))
+        back = _way_back_mm(coarse_to_fine[-1], found, _search(turned, [inverse(one) for one in given]))
     return _described(
         coarse_to_fine[-1], given[0] if given else _centers_on_each_other(coarse_to_fine[-1]), found, back
     )
 
 
 def described(fixed: PlacedImage, moving: PlacedImage, matrix: Matrix) -> RigidRegistration:
-    """The same figures for a registration that is given, without a search; both directions are one, so 0 mm apart."""
+    """The same figures for a registration that is given, without a search; it has no other direction to compare."""
     pair = _Pair.of((prepared(fixed, _VOXEL_MM), prepared(moving, _VOXEL_MM)))
-    return _described(pair, matrix, _Found(matrix, pair.value_at(matrix), True), 0.0)
+    return _described(pair, matrix, _Found(matrix, pair.value_at(matrix), True), float("nan"))
 
 
 @dataclass(frozen=True)
@@ -175,7 +172,7 @@ class _Pair:
             method.Execute(*self.images)
         except RuntimeError:
             return _Found(start, 0.0, False)  # As in `value_at`.
-        matrix = _inverse(_matrix(transform))
+        matrix = inverse(_matrix(transform))
         ended = method.GetOptimizerIteration() < level.iterations
         return _Found(matrix, self.value_at(matrix), ended)
 
@@ -210,7 +207,7 @@ def _resolutions(fixed: PlacedImage, moving: PlacedImage) -> list[tuple[Prepared
 
 
 def _centers_on_each_other(pair: _Pair) -> Matrix:
-    return _shift(pair.fixed.body_center_lps() - pair.moving.body_center_lps())
+    return shift(pair.fixed.body_center_lps() - pair.moving.body_center_lps())
 
 
 def _search(coarse_to_fine: list[_Pair], given: list[Matrix]) -> _Found:
@@ -241,7 +238,7 @@ def _starts_along_axis(pair: _Pair) -> list[Matrix]:
         overlap = (max(low, moving_low + up_mm), min(high, moving_high + up_mm))
         by_fixed = _mean_between(fixed_lines, *overlap)
         by_moving = _mean_between(moving_lines, overlap[0] - up_mm, overlap[1] - up_mm)
-        found.append(_shift(np.array([*(by_fixed - by_moving)[:2], up_mm])))
+        found.append(shift(np.array([*(by_fixed - by_moving)[:2], up_mm])))
     return found
 
 
@@ -275,7 +272,7 @@ def _described(pair: _Pair, start: Matrix, found: _Found, inverse_consistency_mm
         correlation_before=_correlation(pair, start),
         correlation_after=_correlation(pair, matrix),
         fixed_body_covered=_covered(pair.fixed, pair.moving, matrix),
-        moving_body_covered=_covered(pair.moving, pair.fixed, _inverse(matrix)),
+        moving_body_covered=_covered(pair.moving, pair.fixed, inverse(matrix)),
         rotation_deg=float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))),
         translation_mm=float(np.linalg.norm(carried(center[None], matrix)[0] - center)),
         converged=found.converged,
@@ -302,40 +299,6 @@ def _laid_on(
     grid: PreparedImage, image: PreparedImage, array_zyx: NDArray[Any], matrix: Matrix, outside: float
 ) -> NDArray[np.float32]:
     return resampled(array_zyx, image.affine, grid.hu_zyx.shape, grid.affine, matrix, outside)
-
-
-def carried(points_lps: NDArray[np.floating[Any]], matrix: Matrix) -> NDArray[np.float64]:
-    """Points (n, 3) in LPS mm where the matrix takes them."""
-    return np.asarray(points_lps @ matrix[:3, :3].T + matrix[:3, 3], np.float64)
-
-
-def resampled(
-    array_zyx: NDArray[Any],
-    affine: Matrix,
-    shape_zyx: tuple[int, ...],
-    onto_affine: Matrix,
-    matrix: Matrix,
-    outside: float,
-) -> NDArray[np.float32]:
-    """An image moved by `matrix` (4 x 4, LPS mm) and read on another grid, linearly; `outside` where it ends."""
-    to_index = np.linalg.inv(affine) @ np.linalg.inv(matrix) @ onto_affine
-    reversed_ = to_index[:3, :3][::-1, ::-1]
-    return np.asarray(
-        ndimage.affine_transform(
-            np.asarray(array_zyx, np.float32), reversed_, to_index[:3, 3][::-1], shape_zyx, order=1, cval=outside
-        ),
-        np.float32,
-    )
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    return np.asarray(np.linalg.inv(matrix), np.float64)
-
-
-def _shift(by_lps_mm: NDArray[np.float64]) -> Matrix:
-    matrix = np.eye(4)
-    matrix[:3, 3] = by_lps_mm
-    return matrix
 
 
 def _matrix(transform: Any) -> Matrix:

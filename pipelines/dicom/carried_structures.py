@@ -15,7 +15,7 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage
 from scipy import ndimage
 
-from models.rigid_registration import carried, resampled
+from models.rigid_motion import carried, resampled
 from pipelines.base import InputRejected
 from pipelines.dicom.companion import NewInstance, reference, series_number_behind
 from pipelines.dicom.derived import contributing_equipment, marked_description, put_own_equipment

@@ -11,6 +11,7 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import SpatialRegistrationStorage
 
+from models.rigid_motion import inverse
 from pipelines.base import InputRejected
 from pipelines.dicom.companion import NewInstance, acquisition_date, companion, image_reference, series_number_behind
 from pipelines.dicom.derived import coded, contributing_equipment, marked_description, put_own_equipment
@@ -100,7 +101,7 @@ def image_registration(
         series_description=marked_description(description, origin.labelling),
         manufacturer=PRODUCT,
     )
-    dataset = spatial_registration(planning, target, _inverse(matrix_planning_to_target), new)
+    dataset = spatial_registration(planning, target, inverse(matrix_planning_to_target), new)
     put_own_equipment(dataset, origin)
     dataset.ContributingEquipmentSequence = contributing_equipment(target.header, origin)
     return dataset
@@ -171,11 +172,7 @@ def read_registration(path: Path) -> tuple[Registration, ...]:
 
 
 def _turned(one: Registration) -> Registration:
-    return Registration(one.moving_frame_of_reference_uid, one.fixed_frame_of_reference_uid, _inverse(one.matrix))
-
-
-def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.inv(matrix), np.float64)
+    return Registration(one.moving_frame_of_reference_uid, one.fixed_frame_of_reference_uid, inverse(one.matrix))
 
 
 def _from(one: Registration) -> str:

@@ -1,5 +1,7 @@
 """Images made ready for registration: in their place, without couch, with the field of view that they have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -61,5 +63,10 @@ def test_the_edge_of_the_field_of_view_is_no_skin() -> None:
 def test_what_can_not_be_prepared_is_refused() -> None:
     with pytest.raises(ValueError, match="shows no body"):
         prepared(PlacedImage(np.full(SHAPE, AIR_HU), AFFINE), 2.5)
+    fine = prepared(PlacedImage(cylinder(), AFFINE, np.ones(SHAPE, np.bool_)), 2.5)
+    speck = np.zeros_like(fine.body)
+    speck[3, 7, 7] = True
+    with pytest.raises(ValueError, match="too little of a body"):
+        halved(replace(fine, body=speck))
     with pytest.raises(ValueError, match="field of view has the shape"):
         prepared(PlacedImage(cylinder(), AFFINE, np.ones((1, 2, 3), np.bool_)), 2.5)
