@@ -14,7 +14,7 @@ from models.training.progress import Progress
 from models.training.segmentation_evaluation import JudgedCase, judged_cases, organ_table
 from models.training.segmentation_settings import SegmentationSettings
 from models.unet import METHOD
-from models.weights import Card, TrainingDomain, load_card, save, write_card
+from models.weights import Card, Limits, TrainingDomain, load_card, save, write_card
 
 _TEXT = """\
 # {name}
@@ -46,8 +46,11 @@ _NO_LIMIT = "**No limit was measured: every result of this model waits for a per
 _LIMITS_OF_NOBODY = "None: {why}. The gate holds every result."
 _LIMITS = """\
 Flag: the 95th percentile of each measure over {cases} validation patients. Hold: the normal tolerance bound of 99.5 %
-of all patients with 95 % confidence, and at least the largest value seen. Left organs on the right hold by policy.
+of all patients with 95 % confidence, and at least the largest value seen. Left organs on the right hold by policy;
+a scan that is shorter than any of the training is flagged, and held if 30 mm are missing.
 """
+_HEIGHT_LIMITS = Limits(flag_above=0.0, hold_above=30.0)
+"""Policy, not measured: it takes about as much to lose a vertebra, by which the network knows where it is."""
 _NOBODY = "Not measured: there was no validation patient."
 _TABLE = """\
 Mean ± SD over {cases} validation patients, on the grid of their CT, against what was drawn there.
@@ -83,6 +86,8 @@ def finished_segmenter(
     limits = {} if is_made_up else measured_limits([[case.plausibility] for case in cases])
     for name in NOT_MEASURED_IN_TRAINING:
         limits.pop(name, None)
+    if limits:
+        limits["height_missing_mm"] = _HEIGHT_LIMITS
     text = _text(card, settings, cases, is_made_up)
     complete = card.model_copy(update={"limits": limits, "text": text})
     write_card(path.with_suffix(".md"), complete)

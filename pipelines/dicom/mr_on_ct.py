@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from models.rigid_registration import resampled
+from models.rigid_motion import resampled
 from pipelines.base import InputRejected
 from pipelines.dicom.elements import text
 from pipelines.dicom.image_series import ImageSeries

@@ -6,10 +6,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.intensity import BODY_THRESHOLD_HU
+from models.organ_sides import mirrored_organs
 from models.training.organ_volumes import (
     HEAD_AND_NECK_ORGANS,
     OrganVolume,
-    mirrored_organs,
     organ_data_sha256,
     organ_volume,
     read_organ_volume,

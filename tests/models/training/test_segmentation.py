@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file
 
+from models.organ_finder import OwnNetwork
 from models.segmentation import segmented
 from models.training.checkpoint import read_checkpoint
 from models.training.organ_volumes import OrganVolume, organ_volume
@@ -15,7 +17,7 @@ from models.training.segmentation_evaluation import judged_cases, mean_dice, org
 from models.training.segmentation_settings import Augmentation, SegmentationSettings
 from models.training.volumes import TrainingDataError
 from models.unet import load_segmenter
-from models.weights import load_weights
+from models.weights import load_card, load_weights
 from tests.models.training.organ_phantoms import ORGANS, SETTINGS, SPACING, patient, patients
 from tests.models.training.test_enhancement import Interrupted, interrupt_after_three_quarters
 
@@ -50,11 +52,38 @@ def test_training_writes_card_log_and_curve(trained: Path) -> None:
     assert all(row["validation_dice"] for row in rows(trained))
 
 
-def test_the_card_states_the_task_and_no_limit(trained: Path) -> None:
-    model = load_segmenter(str(trained / "tiny.safetensors"))
+def test_the_card_states_the_task_the_training_and_the_limits_of_the_validation_patients(trained: Path) -> None:
+    model, learnt_from = load_segmenter(str(trained / "tiny.safetensors")), patients()[:2]
     assert model.task == SETTINGS.task() and model.task.organs == ORGANS
-    assert model.card.training_domain.patients == 2 and not model.card.limits and not model.card.metrics
-    assert "| Parotid_L | 1 |" in model.card.text and "waits for a person" in model.card.text
+    assert model.card.training_domain.patients == 2 and not model.card.metrics
+    assert model.card.training_domain.height_mm == (240.0, 240.0)
+    brains = [round(float((one.labels_zyx == 1).sum()) * 0.512, 2) for one in learnt_from]
+    assert model.card.organ_ml["Brain"] == (min(brains), max(brains))
+    case = judged_cases(OwnNetwork(model), [patients()[2]])[0]
+    for name in ("organ_doubt", "stray_part", "volume_outside_part", "body_mean_departure_sd", "organs_not_found"):
+        assert case.plausibility[name] <= model.card.limits[name].flag_above
+    assert set(case.plausibility) - set(model.card.limits) == {"sides_swapped"}
+    assert "| Parotid_L | 1 |" in model.card.text
+
+
+def test_of_made_up_patients_no_limit_is_taken_and_the_card_says_so_first(tmp_path: Path) -> None:
+    path = train(patients()[:3], replace(SETTINGS, updates=1), tmp_path, "tiny", is_made_up=True)
+    card = load_segmenter(str(path)).card
+    assert not card.limits and card.training_domain.modality == "made-up CT"
+    first = next(line for line in card.text.splitlines() if line and not line.startswith("#"))
+    assert first.startswith("**Trained on made-up patients")
+
+
+def test_training_goes_on_from_weights_of_the_same_kind_only(trained: Path, tmp_path: Path) -> None:
+    began = replace(SETTINGS, initial_weights=str(trained / "tiny.safetensors"), updates=1, learning_rate=0.0)
+    path = train(patients()[:2], began, tmp_path, "tiny")
+    for name, tensor in load_file(str(path)).items():
+        torch.testing.assert_close(tensor, load_file(str(trained / "tiny.safetensors"))[name])
+    assert f"SHA-256 {load_card(str(trained / 'tiny.safetensors')).sha256}" in load_card(str(path)).text
+    with pytest.raises(TrainingDataError, match="other organs, inputs, patches or size"):
+        train(patients()[:2], replace(began, channels=8), tmp_path / "other", "tiny")
+    with pytest.raises(TrainingDataError, match="nowhere"):
+        train(patients()[:2], replace(began, initial_weights=str(tmp_path / "nowhere.safetensors")), tmp_path, "tiny")
 
 
 def test_without_validation_patients_nothing_is_claimed(tmp_path: Path) -> None:
@@ -122,7 +151,7 @@ def test_training_learns_the_organs_of_a_patient_that_it_never_saw(tmp_path: Pat
         checkpoint_every=150,
     )
     path = train([marked(one) for one in patients()], settings, tmp_path, "tiny")
-    cases = judged_cases(load_segmenter(str(path)), [marked(patient(4, "test"))])
+    cases = judged_cases(OwnNetwork(load_segmenter(str(path))), [marked(patient(4, "test"))])
     first, last = (float(rows(tmp_path)[number]["dice"]) for number in (0, -1))
     assert cases[0].measures["Brain"].dice > 0.75 and last < 0.95 * first
 
@@ -134,7 +163,7 @@ def test_a_network_with_mr_serves_the_ct_alone_too(tmp_path: Path) -> None:
     assert "some with MR" in model.card.training_domain.modality
     for mr in (None, one.mr_zyx):
         assert segmented(model, one.volume.hu_zyx, SPACING, mr).labels_zyx.shape == one.labels_zyx.shape
-    with_mr, without = (judged_cases(model, [one], with_mr=seen) for seen in (True, False))
+    with_mr, without = (judged_cases(OwnNetwork(model), [one], with_mr=seen)[0].measures for seen in (True, False))
     assert with_mr != without
 
 
@@ -142,7 +171,7 @@ def test_an_organ_that_was_not_drawn_is_not_judged(tmp_path: Path, trained: Path
     one = patient(3, "validation")
     partly = organ_volume(one.volume, {"Brain": one.masks()["Brain"]}, ORGANS)
     model = load_segmenter(str(trained / "tiny.safetensors"))
-    cases = judged_cases(model, [partly, one])
+    cases = judged_cases(OwnNetwork(model), [partly, one])
     assert set(cases[0].measures) == {"Brain"} and set(cases[1].measures) == set(ORGANS)
     assert "| Brain | 2 |" in organ_table(cases, ORGANS) and "| Mandible | 1 |" in organ_table(cases, ORGANS)
     write_cases(tmp_path / "cases.csv", cases)

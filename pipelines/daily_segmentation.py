@@ -1,0 +1,123 @@
+"""Organs of the day: found in a CBCT or MVCT, and carried over to it from the planning CT; each checks the other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage, SpatialRegistrationStorage
+
+from models.placed_image import field_of_view
+from models.rigid_registration import RigidRegistration
+from pipelines.base import InputRejected, Inputs, Need, Outcome, Progress, no_progress
+from pipelines.dicom.carried_structures import carried_over, check_one_patient
+from pipelines.dicom.image_series import ImageSeries, read_image_series
+from pipelines.dicom.registration import Registration, image_registration, read_registration
+from pipelines.dicom.structure_set import read_structure_set
+from pipelines.image_registration import as_given, registered
+from pipelines.integrity import identity_finding
+from pipelines.organ_agreement import agreement, measured
+from pipelines.organ_reading_back import read_back_findings
+from pipelines.provenance import provenance
+from pipelines.segmentation import Segmentation
+from pipelines.stability import Finding, Verdict, judged
+
+
+class DailySegmentation(Segmentation):
+    """As `Segmentation`, with the planning structure set carried over by a rigid registration."""
+
+    needs: ClassVar[Mapping[str, Need]] = {
+        "planning_ct": Need(),
+        "structure_set": Need(),
+        "registration": Need(at_least=0, at_most=None),
+    }
+    produces: ClassVar[frozenset[UID]] = frozenset(
+        {SegmentationStorage, RTStructureSetStorage, SpatialRegistrationStorage}
+    )
+
+    registration: Literal["image", "given"] = "image"
+    """What lays the planning CT on the images: the images themselves, or the registration that came with them."""
+    use_mr: bool = False
+
+    def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
+        """Find the organs of the triggering series, and carry those of the planning CT over to it."""
+        day = read_image_series(inputs.trigger.paths)
+        planning = read_image_series(inputs.linked["planning_ct"][0].paths)
+        structures = read_structure_set(_only_file(inputs, "structure_set"))
+        self.check(day)
+        check_one_patient(planning, structures, day)
+        progress(0.05, "read")
+        way = self._registered(planning, day, _registrations(inputs))
+        progress(0.25, "registered")
+        work = self.found(day, inputs, lambda done, what: progress(0.25 + 0.55 * done, what))
+        origin = provenance(self, inputs)
+        objects = self.written(day, work.kept, origin)
+        registration = image_registration(planning, day, way.matrix, origin)
+        carried = carried_over(
+            planning,
+            structures,
+            day,
+            way.matrix,
+            origin,
+            seen=_seen(day),
+            registration_uid=registration.SOPInstanceUID,
+        )
+        progress(0.9, "measuring")
+        datasets = [one.dataset for one in objects]
+        findings = (
+            identity_finding(day, [*datasets, carried.dataset]),
+            *read_back_findings(day, work.kept, datasets),
+            *work.findings,
+            *_of_registration(way),
+            *(_said(number, remark) for number, remark in enumerate(carried.remarks, start=1)),
+            *_of_agreement(work.kept, carried.masks, day),
+        )
+        return Outcome(series=tuple((one,) for one in (*datasets, registration, carried.dataset)), findings=findings)
+
+    def _registered(
+        self, planning: ImageSeries, day: ImageSeries, registrations: Sequence[Registration]
+    ) -> RigidRegistration:  # fmt: skip
+        if self.registration == "given":
+            return as_given(planning, day, registrations)
+        return registered(planning, day, registrations)
+
+
+def _only_file(inputs: Inputs, role: str) -> Path:
+    paths = inputs.linked[role][0].paths
+    if len(paths) != 1:
+        raise InputRejected(
+            f"The series of the structure set has {len(paths)} files, and which one counts is not known"
+        )
+    return paths[0]
+
+
+def _registrations(inputs: Inputs) -> list[Registration]:
+    series = inputs.linked.get("registration", ())
+    return [found for one in series for path in one.paths for found in read_registration(path)]
+
+
+def _seen(day: ImageSeries) -> NDArray[np.bool_]:
+    """Where the scanner has data: all that is no padding, or the circle of a cone beam that states none."""
+    return ~day.padding_zyx if day.padding_zyx.any() else field_of_view(day.volume.array_zyx)
+
+
+def _of_registration(way: RigidRegistration) -> Iterator[Finding]:
+    """How far the registration can be trusted; no limit was measured on patients, so a person looks."""
+    yield judged("registration_doubt", 1.0 - way.correlation_after, "1", None, "Disagreement of planning CT and images")
+    if np.isfinite(way.inverse_consistency_mm):
+        what = "Registration there and back, largest distance in mm"
+        yield judged("registration_inverse_mm", way.inverse_consistency_mm, "mm", None, what)
+    yield judged("registration_rotation_deg", way.rotation_deg, "deg", None, "Rotation of the patient in degrees")
+
+
+def _said(number: int, remark: str) -> Finding:
+    return Finding(name=f"carried_remark_{number}", value=1.0, unit="1", verdict=Verdict.FLAG, text=remark)
+
+
+def _of_agreement(
+    found: Mapping[str, NDArray[np.bool_]], carried: Mapping[str, NDArray[np.bool_]], day: ImageSeries
+) -> Iterator[Finding]:  # fmt: skip
+    """Each organ found against carried over: what differs has moved, or one of the two is wrong."""
+    for one in measured(agreement({name: mask for name, mask in found.items() if mask.any()}, carried, day.volume)):
+        yield judged(one.name, one.value, one.unit, None, one.text)
