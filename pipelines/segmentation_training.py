@@ -40,7 +40,13 @@ def train_segmentation(
     volumes = volumes_for(pipeline, data, settings, progress)
     try:
         return train(
-            volumes, settings, output, Path(pipeline.weights).stem, _rest(progress), bool(pipeline.made_up_pelves)
+            volumes,
+            settings,
+            output,
+            Path(pipeline.weights).stem,
+            _rest(progress),
+            is_made_up=bool(pipeline.made_up_pelves),
+            mirror=pipeline.mirror,
         )
     except TrainingDataError as error:
         raise PipelineError(str(error)) from error

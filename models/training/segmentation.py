@@ -40,6 +40,7 @@ def train(
     name: str,
     progress: Progress = nobody,
     is_made_up: bool = False,
+    mirror: bool = False,
 ) -> Path:
     """Train on the training patients, measure on the validation patients; the weights file.
 
@@ -63,7 +64,7 @@ def train(
     path = output / f"{name}.safetensors"
     share = part(progress, _TRAINING_SHARE, 1.0)
     domain = segmentation_domain(training, patches.images, is_made_up)
-    finished_segmenter(run.average, settings, domain, usual_ml(training), validation, path, share, is_made_up)
+    finished_segmenter(run.average, settings, domain, usual_ml(training), validation, path, share, is_made_up, mirror)
     return path
 
 

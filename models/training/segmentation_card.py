@@ -67,10 +67,12 @@ def finished_segmenter(
     path: Path,
     progress: Progress,
     is_made_up: bool = False,
+    mirror: bool = False,
 ) -> Card:
     """Write weights, in half precision, and card; what the card states is measured with the weights as written.
 
-    Of made-up patients no limit is taken: what is usual for them says nothing about a patient.
+    Of made-up patients no limit is taken: what is usual for them says nothing about a patient. With `mirror` the network
+    looks at the mirrored image too, as the pipeline will have it.
     """
     facts = {
         "method": METHOD,
@@ -81,7 +83,7 @@ def finished_segmenter(
         "organ_ml": organ_ml,
     }
     card = save(path, {name: tensor.half() for name, tensor in network.state_dict().items()}, facts, "")
-    model = load_organ_finder(str(path), device=settings.device, bf16=settings.bf16)
+    model = load_organ_finder(str(path), device=settings.device, bf16=settings.bf16, mirror=mirror)
     cases = judged_cases(model, validation, progress)
     limits = {} if is_made_up else measured_limits([[case.plausibility] for case in cases])
     for name in NOT_MEASURED_IN_TRAINING:
