@@ -71,8 +71,8 @@ def finished_segmenter(
 ) -> Card:
     """Write weights, in half precision, and card; what the card states is measured with the weights as written.
 
-    Of made-up patients no limit is taken: what is usual for them says nothing about a patient. With `mirror` the network
-    looks at the mirrored image too, as the pipeline will have it.
+    Of made-up patients no limit is taken: what is usual for them says nothing about a patient. With `mirror` the
+    network looks at the mirrored image too, as the pipeline will have it.
     """
     facts = {
         "method": METHOD,
