@@ -197,10 +197,7 @@ def _scale_range(way: _Way, options: Mapping[str, Any]) -> _Way:
     if not all(isinstance(number, int | float) for number in numbers):
         raise WeightsError(f"ScaleIntensityRanged in {way.source} has no a_min, a_max, b_min and b_max")
     low_hu, high_hu, low, high = (float(number) for number in numbers if number is not None)
-    try:
-        return _normalised(way, window_to((low_hu, high_hu), (low, high), options.get("clip") is True))
-    except ValueError as error:
-        raise WeightsError(f"ScaleIntensityRanged in {way.source} can not be used: {error}") from error
+    return _normalised(way, window_to((low_hu, high_hu), (low, high), way.source, options.get("clip") is True))
 
 
 def _normalize(way: _Way, options: Mapping[str, Any]) -> _Way:

@@ -1,4 +1,7 @@
+import json
 from collections.abc import Callable
+from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +14,10 @@ from models.imports.monai import read_monai
 from models.organ_finder import load_organ_finder
 from models.segmentation_measures import dice
 from models.weights import WeightsError, load_card
+from tests.models.junk import JUNK, places, put
 from tests.models.monai_bundles import NETWORKS, configuration, found_by_monai, metadata, state, written_bundle
 from tests.models.nnunet_peer import image
-from tests.models.test_nnunet_import import LEAST_DICE, LEAST_VOXELS, Touches, changed
+from tests.models.test_nnunet_import import _EVERY, LEAST_DICE, LEAST_VOXELS, Touches, changed
 
 SPACING_MM = (2.5, 1.2, 1.7)
 
@@ -177,3 +181,25 @@ def test_an_image_is_found_the_same_wherever_it_lies_in_memory(tmp_path: Path) -
     turned = np.asfortranarray(hu)
     expected, found = (finder.find(one, SPACING_MM).labels_zyx for one in (hu, turned))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("name", "content"), [("inference", configuration()), ("metadata", metadata())])
+def test_junk_in_a_file_is_refused_in_a_sentence_or_does_not_matter(
+    tmp_path: Path, name: str, content: dict[str, Any]
+) -> None:
+    bundle = toy_bundle(tmp_path / "bundle")
+    for place, junk in list(product(places(content), JUNK))[::_EVERY]:
+        changed_content = deepcopy(content)
+        put(changed_content, place, junk)
+        (bundle / "configs" / f"{name}.json").write_text(json.dumps(changed_content))
+        refusal = refused(bundle)
+        assert refusal is None or ("\n" not in refusal and len(refusal) < 600)
+
+
+def refused(bundle: Path) -> str | None:
+    """The sentence that refuses a bundle, if one does."""
+    try:
+        read_monai(bundle)
+    except WeightsError as error:
+        return str(error)
+    return None
