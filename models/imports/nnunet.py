@@ -9,18 +9,18 @@ import pickle
 from collections.abc import Mapping, Sequence
 from itertools import chain, permutations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy._core.multiarray import scalar
-from pydantic import BaseModel, Field
 from torch import Tensor
 
-from models.imported import Architecture, ImportedModel, Normalisation, Resampling
+from models.imported import ImportedModel, Normalisation, Resampling
 from models.imported_networks import empty_network, network_of, state_of
 from models.imports.found import FoundModel, Naming, one_line
-from models.imports.plain import checked, mapping_of, plain_settings
+from models.imports.nnunet_network import architecture_of
+from models.imports.plain import checked, mapping_of
 from models.weights import WeightsError
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -40,9 +40,6 @@ _SPLINES = "resample_data_or_seg_to_shape"
 _NORMALISATIONS = {"ZScoreNormalization": "z_score", "NoNormalization": "linear", "RescaleTo01Normalization": "range"}
 _PREPROCESSOR = "DefaultPreprocessor"
 _TRANSPOSITIONS = [list(order) for order in permutations(range(3))]
-_BLOCKS = {"PlainConvUNet": "n_conv_per_stage", "ResidualEncoderUNet": "n_blocks_per_stage"}
-_MOST_STAGES = 16
-_MOST_FEATURES = 4096
 
 
 def read_nnunet(
@@ -70,7 +67,7 @@ def read_nnunet(
     configuration_name = _configuration_name(checkpoints, folder)
     configuration = _configuration(plans, configuration_name, folder / "plans.json")
     labels = _labels(dataset, folder / "dataset.json")
-    architecture = _architecture(configuration, folder / "plans.json")
+    architecture = architecture_of(configuration, folder / "plans.json")
     model = checked(
         ImportedModel,
         folder,
@@ -260,61 +257,6 @@ def _resampling(configuration: Mapping[str, Any], what: str, folder: Path) -> Re
         order_between_slices=settings.get("order_z", 0),
         slices_apart=settings.get("force_separate_z", False),
     )
-
-
-def _architecture(configuration: Mapping[str, Any], source: Path) -> Architecture:
-    stated = configuration.get("architecture")
-    if isinstance(stated, Mapping):
-        settings = plain_settings(stated.get("arch_kwargs"), source)
-        # The whole path of a class is longer than any other text, and only its name is ever looked up.
-        return Architecture(network=_class_name(stated.get("network_class_name")), settings=_named(settings))
-    return _earlier_architecture(configuration, source)
-
-
-def _earlier_architecture(configuration: Mapping[str, Any], source: Path) -> Architecture:
-    """Of plans that were made before the architecture was a part of them."""
-    known = checked(_EarlierNetwork, source, **{str(name): value for name, value in configuration.items()})
-    stages, dimensions = len(known.n_conv_per_stage_encoder), len(known.patch_size)
-    settings = {
-        "n_stages": stages,
-        "features_per_stage": [
-            min(known.UNet_base_num_features << stage, known.unet_max_num_features) for stage in range(stages)
-        ],
-        "conv_op": f"Conv{dimensions}d",
-        "kernel_sizes": known.conv_kernel_sizes,
-        "strides": known.pool_op_kernel_sizes,
-        _BLOCKS[known.UNet_class_name]: known.n_conv_per_stage_encoder,
-        "n_conv_per_stage_decoder": known.n_conv_per_stage_decoder,
-        "conv_bias": True,
-        "norm_op": f"InstanceNorm{dimensions}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "nonlin": "LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    return Architecture(network=known.UNet_class_name, settings=plain_settings(settings, source))
-
-
-class _EarlierNetwork(BaseModel):
-    """What such plans say of the network; the names are theirs."""
-
-    UNet_class_name: Literal["PlainConvUNet", "ResidualEncoderUNet"]
-    patch_size: list[int]
-    n_conv_per_stage_encoder: list[int] = Field(max_length=_MOST_STAGES)
-    n_conv_per_stage_decoder: list[int]
-    UNet_base_num_features: int = Field(ge=1, le=_MOST_FEATURES)
-    unet_max_num_features: int = Field(ge=1, le=_MOST_FEATURES)
-    conv_kernel_sizes: list[list[int]]
-    pool_op_kernel_sizes: list[list[int]]
-
-
-def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the bare names of classes."""
-    layers = ("conv_op", "norm_op", "dropout_op", "nonlin")
-    return {name: _class_name(value) if name in layers and value else value for name, value in settings.items()}
-
-
-def _class_name(path: Any) -> str:
-    return str(path).rpartition(".")[2]
 
 
 def _tensors(checkpoints: Sequence[Mapping[str, Any]], model: ImportedModel) -> dict[str, Tensor]:

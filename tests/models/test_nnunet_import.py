@@ -77,6 +77,7 @@ def test_the_finder_of_organs_loads_it(tmp_path: Path) -> None:
     imported(toy_folder(tmp_path / "model"), tmp_path)
     finder = load_organ_finder(str(tmp_path / "toy.safetensors"))
     assert finder.organs == ("parotid_left", "parotid_right") and not finder.takes_mr
+    assert "nnunetv2" not in sys.modules
     hu = np.zeros((4, 4, 4), np.float32)
     with pytest.raises(ValueError, match="takes no MR"):
         finder.find(hu, (3.0, 1.0, 2.0), hu)
