@@ -71,6 +71,8 @@ def test_the_card_tells_what_the_folder_tells(trained: Path, tmp_path: Path) -> 
     )
     assert "made up" in card.text and "| 1 | parotid_left | Parotid_L |" in card.text
     assert not card.limits and not card.metrics
+    for section in ("Intended use", "Data", "Metrics", "Limits", "Licence"):
+        assert f"\n## {section}\n" in card.text
 
 
 def test_the_finder_of_organs_loads_it(tmp_path: Path) -> None:
