@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models.imported_finder import load_imported_finder
+from models.imports.importing import written
 from models.imports.monai import read_monai
 from models.organ_finder import load_organ_finder
 from models.segmentation_measures import dice
@@ -54,6 +55,15 @@ def test_a_bundle_whose_classes_are_chosen_from_logits_and_whose_image_is_normal
     for label in (1, 2):
         ours = finder.find(hu, SPACING_MM).labels_zyx == label
         assert dice(ours, theirs == label) >= LEAST_DICE
+
+
+def test_a_patch_that_the_network_can_not_take_is_refused(tmp_path: Path) -> None:
+    settings = configuration()
+    settings["inferer"]["roi_size"] = [15, 16, 16]
+    bundle = written_bundle(tmp_path / "bundle", settings, metadata(), state())
+    with pytest.raises(WeightsError, match=r"takes no patch of \(15, 16, 16\)"):
+        written(read_monai(bundle), tmp_path / "toy.safetensors")
+    assert not (tmp_path / "toy.safetensors").exists()
 
 
 def test_the_card_tells_what_the_bundle_tells(tmp_path: Path) -> None:
@@ -111,6 +121,7 @@ def transform(part: str, number: int, **options: Any) -> Callable[[tuple[dict[st
             "scripts.own.LoadImaged, which is not known",
         ),
         (transform("preprocessing", 2, axcodes="RAX"), "axes"),
+        (transform("preprocessing", 2, _disabled_="$True"), "_disabled_ .* is an expression"),
         (transform("preprocessing", 3, mode="nearest"), "options that are not known: nearest"),
         (transform("preprocessing", 3, scale_extent=True), "scale_extent"),
         (transform("preprocessing", 3, pixdim="$2 * [1]"), "is an expression"),
