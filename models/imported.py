@@ -21,6 +21,8 @@ _MOST_VOXELS = 1 << 27
 """A patch of half a billion bytes of float32; a network of that reach fits no machine."""
 
 Side: TypeAlias = Annotated[int, Field(gt=0, le=_LARGEST_SIDE)]
+Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f\\]+$")]
+"""As a Segment Label takes it (VR LO)."""
 SplineOrder: TypeAlias = Literal[0, 1, 2, 3, 4, 5]
 
 
@@ -64,9 +66,9 @@ class Architecture(_Frozen):
 class ImportedModel(_Frozen):
     """Everything that is done around the network."""
 
-    organs: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(min_length=1, max_length=MOST_ORGANS)
+    organs: tuple[Name, ...] = Field(min_length=1, max_length=MOST_ORGANS)
     """Names of the outputs of the network behind the first, which is what is none of them; TG-263 where known."""
-    original_organs: tuple[str, ...] = ()
+    original_organs: tuple[Name, ...] = ()
     """What those who trained it call them, in the same order; empty where that is the same."""
     axes: str = Field(default=OWN_AXES, pattern=r"^[SIPALR]{3}$")
     spacing_mm: tuple[PositiveFloat | None, PositiveFloat | None, PositiveFloat | None]

@@ -102,10 +102,10 @@ class ImportedFinder:
             done[number] = part
             progress(_NETWORK_SHARE * sum(done) / len(done), "segmenting")
 
-        total = torch.zeros(1)
-        for number, network in enumerate(self.networks):
-            total = total + slid(network, image, self.model, partial(one_done, number))
-        mean = total / len(self.networks)
+        mean = slid(self.networks[0], image, self.model, partial(one_done, 0))
+        for number, network in enumerate(self.networks[1:], 1):
+            mean += slid(network, image, self.model, partial(one_done, number))
+        mean /= len(self.networks)
         if len(mean) != 1 + len(self.organs):
             raise WeightsError(f"the network of {self.card.name} has {len(mean)} outputs, not 1 + {len(self.organs)}")
         wanted = self.model.resampled_output

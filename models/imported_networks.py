@@ -102,7 +102,10 @@ def state_of(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
 def empty_network(method: str, architecture: Architecture, outputs: int) -> nn.Module:
     """The network with the numbers of its making; errors as in `network_of`, of a name or setting."""
     try:
-        return _BUILDERS[method](architecture, outputs)
+        with warnings.catch_warnings():
+            # Of torch, about the first numbers of layers, which are replaced.
+            warnings.simplefilter("ignore", UserWarning)
+            return _BUILDERS[method](architecture, outputs)
     except (TypeError, ValueError, KeyError, AttributeError, AssertionError, RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{architecture.network} can not be built: {reason}") from error

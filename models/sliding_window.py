@@ -8,7 +8,7 @@ Cardoso et al., arXiv 2211.02701 (MONAI: patches one stride after the other, the
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, product
+from itertools import combinations, product
 from math import ceil
 from typing import TypeAlias
 
@@ -45,14 +45,17 @@ def slid(
         total[:, *box] += weights * result
         shares[box] += weights
         done((number + 1) / len(boxes))
-    return (total / shares)[:, *inner]
+    return total.div_(shares)[:, *inner]
 
 
 def mirrored_mean(network: Network, patch: Tensor, axes: Sequence[int]) -> Tensor:
     """Mean over the patch as it is and turned over along all combinations of axes; (1, C, D, H, W)."""
-    turns = chain.from_iterable(combinations([axis + 2 for axis in axes], count) for count in range(len(axes) + 1))
-    results = [network(patch.flip(turn)).flip(turn) if turn else network(patch) for turn in turns]
-    return torch.stack(results).mean(dim=0) if len(results) > 1 else results[0]
+    turns = [turn for count in range(len(axes)) for turn in combinations([axis + 2 for axis in axes], count + 1)]
+    total = network(patch)
+    for turn in turns:
+        # Not kept side by side: all results of a patch with a hundred organs fit into no memory.
+        total = total + network(patch.flip(turn)).flip(turn)
+    return total / (1 + len(turns))
 
 
 def window_boxes(shape: Sequence[int], model: ImportedModel) -> Iterator[tuple[slice, slice, slice]]:

@@ -10,7 +10,7 @@ import torch
 from models.imported import ImportedModel
 from models.imported_finder import load_imported_finder
 from models.imported_networks import CHANNELS
-from models.imports.found import FoundModel, Naming
+from models.imports.found import FoundModel, Naming, one_line
 from models.imports.monai import CONFIGURATIONS, read_monai
 from models.imports.nnunet import read_nnunet
 from models.imports.program import ENDINGS, read_program
@@ -90,7 +90,10 @@ def _try(weights: str, model: ImportedModel) -> None:
     """One patch of zeros through every network."""
     patch, outputs = torch.zeros(1, CHANNELS, *model.patch), 1 + len(model.organs)
     for network in load_imported_finder(weights).networks:
-        with torch.inference_mode():
-            shape = tuple(network(patch).shape)
+        try:
+            with torch.inference_mode():
+                shape = tuple(network(patch).shape)
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(f"the network takes no patch of {model.patch}: {one_line(error, 200)}") from error
         if shape != (1, outputs, *model.patch):
             raise WeightsError(f"the network makes {shape} of a patch of {model.patch}, not {outputs} outputs of it")

@@ -133,7 +133,12 @@ def _transforms(configuration: Mapping[str, Any], name: str, source: Path) -> li
         raise WeightsError(f"{name} in {source} has no list of transforms")
     every = [_value(configuration, one, name, source) for one in listed]
     # Those that are switched off may be of any class.
-    return [one for one in every if not (isinstance(one, Mapping) and one.get("_disabled_") is True)]
+    return [one for one in every if not _is_disabled(configuration, one, source)]
+
+
+def _is_disabled(configuration: Mapping[str, Any], transform: Any, source: Path) -> bool:
+    stated = transform.get("_disabled_", False) if isinstance(transform, Mapping) else False
+    return str(_value(configuration, stated, "_disabled_", source)).lower() == "true"
 
 
 def _read_way(configuration: Mapping[str, Any], source: Path, axes: str | None) -> _Way:
@@ -197,10 +202,7 @@ def _scale_range(way: _Way, options: Mapping[str, Any]) -> _Way:
     if not all(isinstance(number, int | float) for number in numbers):
         raise WeightsError(f"ScaleIntensityRanged in {way.source} has no a_min, a_max, b_min and b_max")
     low_hu, high_hu, low, high = (float(number) for number in numbers if number is not None)
-    try:
-        return _normalised(way, window_to((low_hu, high_hu), (low, high), options.get("clip") is True))
-    except ValueError as error:
-        raise WeightsError(f"ScaleIntensityRanged in {way.source} can not be used: {error}") from error
+    return _normalised(way, window_to((low_hu, high_hu), (low, high), way.source, options.get("clip") is True))
 
 
 def _normalize(way: _Way, options: Mapping[str, Any]) -> _Way:

@@ -7,7 +7,7 @@ Isensee et al., Nat Methods 2021, doi 10.1038/s41592-020-01008-z
 
 import pickle
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, permutations
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import torch
 from numpy._core.multiarray import scalar
 from torch import Tensor
 
-from models.imported import Architecture, ImportedModel, Normalisation, Resampling
+from models.imported import ImportedModel, Normalisation, Resampling
 from models.imported_networks import empty_network, network_of, state_of
 from models.imports.found import FoundModel, Naming, one_line
-from models.imports.plain import checked, mapping_of, plain_settings
+from models.imports.nnunet_network import architecture_of
+from models.imports.plain import checked, mapping_of
 from models.weights import WeightsError
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -38,6 +39,7 @@ _TURNING_READER = "NibabelIOWithReorient"
 _SPLINES = "resample_data_or_seg_to_shape"
 _NORMALISATIONS = {"ZScoreNormalization": "z_score", "NoNormalization": "linear", "RescaleTo01Normalization": "range"}
 _PREPROCESSOR = "DefaultPreprocessor"
+_TRANSPOSITIONS = [list(order) for order in permutations(range(3))]
 
 
 def read_nnunet(
@@ -65,7 +67,7 @@ def read_nnunet(
     configuration_name = _configuration_name(checkpoints, folder)
     configuration = _configuration(plans, configuration_name, folder / "plans.json")
     labels = _labels(dataset, folder / "dataset.json")
-    architecture = _architecture(configuration, folder / "plans.json")
+    architecture = architecture_of(configuration, folder / "plans.json")
     model = checked(
         ImportedModel,
         folder,
@@ -141,7 +143,7 @@ def _configuration(plans: Mapping[str, Any], name: str, source: Path) -> dict[st
             break
         if parent in chain_of_names:
             raise WeightsError(f"the configuration {name} in {source} inherits from itself")
-        chain_of_names.append(parent)
+        chain_of_names.append(str(parent))
     else:
         raise WeightsError(f"{source} has no configuration {chain_of_names[-1]}")
     if merged.get("previous_stage"):
@@ -185,7 +187,7 @@ def _geometry(
     folder: Path,
 ) -> dict[str, Any]:
     """Spacing, patch and mirrored axes in the order of the axes that the network has, and their directions."""
-    reader = plans.get("image_reader_writer", "SimpleITKIO")
+    reader = str(plans.get("image_reader_writer", "SimpleITKIO"))
     if reader not in _AXES_OF_READERS:
         raise WeightsError(f"the images of {folder} are read by {reader}, which is not known")
     if axes is not None and reader == _TURNING_READER and axes != _AXES_OF_READERS[reader]:
@@ -195,7 +197,9 @@ def _geometry(
     patch, spacing = configuration.get("patch_size"), configuration.get("spacing")
     if not isinstance(patch, list) or not isinstance(spacing, list) or len(patch) != len(spacing):
         raise WeightsError(f"the plans in {folder} have no patch_size and spacing")
-    if len(directions) != 3 or sorted(transposed) != [0, 1, 2] or len(patch) not in (2, 3):
+    mirrored = checkpoint.get("inference_allowed_mirroring_axes") or ()
+    is_listed = isinstance(mirrored, list | tuple) and all(isinstance(axis, int) for axis in mirrored)
+    if len(directions) != 3 or transposed not in _TRANSPOSITIONS or len(patch) not in (2, 3) or not is_listed:
         raise WeightsError(f"the axes of the model in {folder} can not be understood")
     flat = 3 - len(patch)
     return {
@@ -203,7 +207,7 @@ def _geometry(
         "patch": tuple([1] * flat + patch),
         "spacing_mm": tuple([None] * flat + spacing),
         "dimensions": len(patch),
-        "mirrored": tuple(axis + flat for axis in checkpoint.get("inference_allowed_mirroring_axes") or ()),
+        "mirrored": tuple(axis + flat for axis in mirrored),
     }
 
 
@@ -215,13 +219,13 @@ def _normalisation(
     if not isinstance(schemes, list) or len(schemes) != 1 or len(channels) != 1:
         images = ", ".join(str(name) for name in channels.values())
         raise WeightsError(f"the model in {folder} looks at {len(channels)} images ({images}), not at one CT")
-    if schemes[0] == "CTNormalization":
+    scheme = one_line(schemes[0], 64)
+    if scheme == "CTNormalization":
         return _ct_normalisation(plans, folder / "plans.json")
-    if schemes[0] not in _NORMALISATIONS:
-        raise WeightsError(f"the normalisation {schemes[0]} in {folder} is not known")
-    is_z_score, inside = schemes[0] == "ZScoreNormalization", configuration.get("use_mask_for_norm")
-    masked = is_z_score and isinstance(inside, list) and inside == [True]
-    return Normalisation.model_validate({"scheme": _NORMALISATIONS[schemes[0]], "inside_nonzero": masked})
+    if scheme not in _NORMALISATIONS:
+        raise WeightsError(f"the normalisation {scheme} in {folder} is not known")
+    masked = scheme == "ZScoreNormalization" and configuration.get("use_mask_for_norm") == [True]
+    return Normalisation.model_validate({"scheme": _NORMALISATIONS[scheme], "inside_nonzero": masked})
 
 
 def _ct_normalisation(plans: Mapping[str, Any], source: Path) -> Normalisation:
@@ -255,49 +259,6 @@ def _resampling(configuration: Mapping[str, Any], what: str, folder: Path) -> Re
     )
 
 
-def _architecture(configuration: Mapping[str, Any], source: Path) -> Architecture:
-    stated = configuration.get("architecture")
-    if isinstance(stated, Mapping):
-        settings = plain_settings(stated.get("arch_kwargs"), source)
-        # The whole path of a class is longer than any other text, and only its name is ever looked up.
-        return Architecture(network=_class_name(stated.get("network_class_name")), settings=_named(settings))
-    return _earlier_architecture(configuration, source)
-
-
-def _earlier_architecture(configuration: Mapping[str, Any], source: Path) -> Architecture:
-    """Of plans that were made before the architecture was a part of them."""
-    name, blocks = configuration.get("UNet_class_name"), configuration.get("n_conv_per_stage_encoder")
-    if name not in ("PlainConvUNet", "ResidualEncoderUNet") or not isinstance(blocks, list):
-        raise WeightsError(f"{source} does not say which network it is")
-    patch, base = configuration.get("patch_size") or (), configuration.get("UNet_base_num_features", 0)
-    most = configuration.get("unet_max_num_features", 0)
-    settings = {
-        "n_stages": len(blocks),
-        "features_per_stage": [min(base << stage, most) for stage in range(len(blocks))],
-        "conv_op": f"Conv{len(patch)}d",
-        "kernel_sizes": configuration.get("conv_kernel_sizes"),
-        "strides": configuration.get("pool_op_kernel_sizes"),
-        "n_conv_per_stage" if name == "PlainConvUNet" else "n_blocks_per_stage": blocks,
-        "n_conv_per_stage_decoder": configuration.get("n_conv_per_stage_decoder"),
-        "conv_bias": True,
-        "norm_op": f"InstanceNorm{len(patch)}d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "nonlin": "LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    return Architecture(network=str(name), settings=plain_settings(settings, source))
-
-
-def _named(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with the bare names of classes."""
-    layers = ("conv_op", "norm_op", "dropout_op", "nonlin")
-    return {name: _class_name(value) if name in layers and value else value for name, value in settings.items()}
-
-
-def _class_name(path: Any) -> str:
-    return str(path).rpartition(".")[2]
-
-
 def _tensors(checkpoints: Sequence[Mapping[str, Any]], model: ImportedModel) -> dict[str, Tensor]:
     """Numbers of all members, each checked against the network that it belongs to."""
     outputs = 1 + len(model.organs)
@@ -318,7 +279,10 @@ def _training_images(
     path = folder / "dataset_fingerprint.json"
     if not path.is_file():
         return facts
-    spacings = np.asarray(mapping_of(path).get("spacings", ()), float)
+    try:
+        spacings = np.asarray(mapping_of(path).get("spacings", ()), float)
+    except (ValueError, TypeError):
+        return facts
     if spacings.ndim != 2 or spacings.shape[1] != 3 or not np.isfinite(spacings).all():
         return facts
     # Of the files, before the axes were put in the order of the network.

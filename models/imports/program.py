@@ -114,32 +114,36 @@ def program_of(path: Path) -> Tensor:
         raise WeightsError(f"{path} can not be read: {error.strerror}") from error
 
 
-def window_to(window_hu: tuple[float, float], target: tuple[float, float], clipped: bool = True) -> Normalisation:
+def window_to(
+    window_hu: tuple[float, float], target: tuple[float, float], source: Path, clipped: bool = True
+) -> Normalisation:
     """Normalisation that maps a window to another range.
 
     Raises
     ------
-    ValueError
-        If a window has no width.
+    models.weights.WeightsError
+        If one of them has no width; it names the source.
     """
     (low_hu, high_hu), (low, high) = window_hu, target
     if not low_hu < high_hu or not low < high:
-        raise ValueError("a window goes from a lower to a higher value")
+        raise WeightsError(f"a window in {source} does not go from a lower to a higher value")
     hu_per_unit = (high_hu - low_hu) / (high - low)
-    return Normalisation(
-        scheme="linear", clip_hu=window_hu if clipped else None, subtract=low_hu - low * hu_per_unit, divide=hu_per_unit
+    return checked(
+        Normalisation,
+        source,
+        scheme="linear",
+        clip_hu=window_hu if clipped else None,
+        subtract=low_hu - low * hu_per_unit,
+        divide=hu_per_unit,
     )
 
 
 def _normalisation(facts: ProgramFacts, source: Path) -> Normalisation:
-    if (facts.window_hu is None) == (facts.normalisation is None):
-        raise WeightsError(f"{source} has to say either window_hu or normalisation")
-    if facts.normalisation is not None:
+    if facts.window_hu is not None and facts.normalisation is None:
+        return window_to(facts.window_hu, facts.window_to, source)
+    if facts.normalisation is not None and facts.window_hu is None:
         return facts.normalisation
-    try:
-        return window_to(facts.window_hu or (0.0, 0.0), facts.window_to)
-    except ValueError as error:
-        raise WeightsError(f"{source} can not be used: {error}") from error
+    raise WeightsError(f"{source} has to say either window_hu or normalisation")
 
 
 def _in_order(facts: ProgramFacts, source: Path) -> tuple[str, ...]:

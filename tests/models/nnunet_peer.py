@@ -36,7 +36,7 @@ class Case:
     unseen_spacing_mm: tuple[float, float, float]
     folds: tuple[int | str, ...] = ("all",)
     training_images: int = 2
-    iterations: int = 24
+    iterations: int = 40
 
 
 CASES = (

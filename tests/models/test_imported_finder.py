@@ -59,6 +59,8 @@ def test_an_image_without_contrast_can_be_normalised() -> None:
         {"axes": "XYZ"},
         {"organs": ("Liver", "Liver")},
         {"organs": ()},
+        {"organs": ("Li\nver",)},
+        {"organs": ("L" * 65,)},
         {"patch": (4096, 4096, 4096)},
         {"spacing_mm": (float("nan"), 1.0, 1.0)},
         {"dimensions": 2},

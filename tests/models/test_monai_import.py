@@ -1,4 +1,7 @@
+import json
 from collections.abc import Callable
+from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +10,15 @@ import pytest
 import torch
 
 from models.imported_finder import load_imported_finder
+from models.imports.importing import written
 from models.imports.monai import read_monai
 from models.organ_finder import load_organ_finder
 from models.segmentation_measures import dice
 from models.weights import WeightsError, load_card
+from tests.models.junk import JUNK, places, put
 from tests.models.monai_bundles import NETWORKS, configuration, found_by_monai, metadata, state, written_bundle
 from tests.models.nnunet_peer import image
-from tests.models.test_nnunet_import import LEAST_DICE, LEAST_VOXELS, Touches, changed
+from tests.models.test_nnunet_import import _EVERY, LEAST_DICE, LEAST_VOXELS, Touches, changed
 
 SPACING_MM = (2.5, 1.2, 1.7)
 
@@ -50,6 +55,15 @@ def test_a_bundle_whose_classes_are_chosen_from_logits_and_whose_image_is_normal
     for label in (1, 2):
         ours = finder.find(hu, SPACING_MM).labels_zyx == label
         assert dice(ours, theirs == label) >= LEAST_DICE
+
+
+def test_a_patch_that_the_network_can_not_take_is_refused(tmp_path: Path) -> None:
+    settings = configuration()
+    settings["inferer"]["roi_size"] = [15, 16, 16]
+    bundle = written_bundle(tmp_path / "bundle", settings, metadata(), state())
+    with pytest.raises(WeightsError, match=r"takes no patch of \(15, 16, 16\)"):
+        written(read_monai(bundle), tmp_path / "toy.safetensors")
+    assert not (tmp_path / "toy.safetensors").exists()
 
 
 def test_the_card_tells_what_the_bundle_tells(tmp_path: Path) -> None:
@@ -107,6 +121,7 @@ def transform(part: str, number: int, **options: Any) -> Callable[[tuple[dict[st
             "scripts.own.LoadImaged, which is not known",
         ),
         (transform("preprocessing", 2, axcodes="RAX"), "axes"),
+        (transform("preprocessing", 2, _disabled_="$True"), "_disabled_ .* is an expression"),
         (transform("preprocessing", 3, mode="nearest"), "options that are not known: nearest"),
         (transform("preprocessing", 3, scale_extent=True), "scale_extent"),
         (transform("preprocessing", 3, pixdim="$2 * [1]"), "is an expression"),
@@ -177,3 +192,25 @@ def test_an_image_is_found_the_same_wherever_it_lies_in_memory(tmp_path: Path) -
     turned = np.asfortranarray(hu)
     expected, found = (finder.find(one, SPACING_MM).labels_zyx for one in (hu, turned))
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("name", "content"), [("inference", configuration()), ("metadata", metadata())])
+def test_junk_in_a_file_is_refused_in_a_sentence_or_does_not_matter(
+    tmp_path: Path, name: str, content: dict[str, Any]
+) -> None:
+    bundle = toy_bundle(tmp_path / "bundle")
+    for place, junk in list(product(places(content), JUNK))[::_EVERY]:
+        changed_content = deepcopy(content)
+        put(changed_content, place, junk)
+        (bundle / "configs" / f"{name}.json").write_text(json.dumps(changed_content))
+        refusal = refused(bundle)
+        assert refusal is None or ("\n" not in refusal and len(refusal) < 600)
+
+
+def refused(bundle: Path) -> str | None:
+    """The sentence that refuses a bundle, if one does."""
+    try:
+        read_monai(bundle)
+    except WeightsError as error:
+        return str(error)
+    return None

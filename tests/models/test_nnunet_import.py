@@ -1,6 +1,9 @@
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from models.organ_finder import load_organ_finder
 from models.segmentation_measures import dice
 from models.weights import WeightsError, load_card
 from tests.models import nnunet_peer
+from tests.models.junk import JUNK, places, put
 from tests.models.nnunet_folders import checkpoint, dataset, plans, toy_folder, written_folder
 
 LEAST_DICE = 0.99
 LEAST_VOXELS = 50
 """An organ of fewer would prove little."""
 ROOT = Path(__file__).parents[2]
+_EVERY = 11
+"""Of all places and all junk, which would take a minute; prime to the number of junks, so each comes everywhere."""
 
 
 @pytest.fixture(scope="module")
@@ -65,12 +71,15 @@ def test_the_card_tells_what_the_folder_tells(trained: Path, tmp_path: Path) -> 
     )
     assert "made up" in card.text and "| 1 | parotid_left | Parotid_L |" in card.text
     assert not card.limits and not card.metrics
+    for section in ("Intended use", "Data", "Metrics", "Limits", "Licence"):
+        assert f"\n## {section}\n" in card.text
 
 
 def test_the_finder_of_organs_loads_it(tmp_path: Path) -> None:
     imported(toy_folder(tmp_path / "model"), tmp_path)
     finder = load_organ_finder(str(tmp_path / "toy.safetensors"))
     assert finder.organs == ("parotid_left", "parotid_right") and not finder.takes_mr
+    assert "nnunetv2" not in sys.modules
     hu = np.zeros((4, 4, 4), np.float32)
     with pytest.raises(ValueError, match="takes no MR"):
         finder.find(hu, (3.0, 1.0, 2.0), hu)
@@ -102,9 +111,10 @@ def test_transposed_plans_keep_each_number_with_its_axis(tmp_path: Path) -> None
     assert model.axes == "LSP" and model.spacing_mm == (3.0, 1.0, 2.0) and model.patch == (8, 16, 16)
 
 
-def test_plans_from_before_the_architecture_was_in_them_give_the_same_network(tmp_path: Path) -> None:
-    earlier = plans()
-    configuration = earlier["configurations"]["3d_fullres"]
+def earlier() -> dict[str, Any]:
+    """The same plans as releases before the architecture was a part of them wrote them."""
+    content = plans()
+    configuration = content["configurations"]["3d_fullres"]
     settings = configuration.pop("architecture")["arch_kwargs"]
     configuration |= {
         "UNet_class_name": "PlainConvUNet",
@@ -115,9 +125,13 @@ def test_plans_from_before_the_architecture_was_in_them_give_the_same_network(tm
         "pool_op_kernel_sizes": settings["strides"],
         "conv_kernel_sizes": settings["kernel_sizes"],
     }
-    earlier["foreground_intensity_properties_by_modality"] = earlier.pop("foreground_intensity_properties_per_channel")
+    content["foreground_intensity_properties_by_modality"] = content.pop("foreground_intensity_properties_per_channel")
+    return content
+
+
+def test_plans_from_before_the_architecture_was_in_them_give_the_same_network(tmp_path: Path) -> None:
     new = imported(toy_folder(tmp_path / "new"), tmp_path)
-    old = imported(written_folder(tmp_path / "old", earlier, dataset(), {"0": checkpoint()}), tmp_path)
+    old = imported(written_folder(tmp_path / "old", earlier(), dataset(), {"0": checkpoint()}), tmp_path)
     hu = np.random.default_rng(0).normal(0.0, 200.0, (8, 16, 16)).astype(np.float32)
     found, expected = (one.find(hu, (3.0, 1.0, 2.0)).labels_zyx for one in (old, new))
     np.testing.assert_array_equal(found, expected)
@@ -239,3 +253,44 @@ def test_a_checkpoint_that_would_run_something_is_not_opened(tmp_path: Path) -> 
     assert not trap.exists()
     torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
     assert trap.exists()  # the trap is one
+
+
+SPACINGS = {"spacings": [[3.0, 1.0, 2.0], [2.0, 1.0, 2.0]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("plans.json", plans()),
+        ("plans.json", earlier()),
+        ("dataset.json", dataset()),
+        ("dataset_fingerprint.json", SPACINGS),
+    ],
+)
+def test_junk_in_a_file_is_refused_in_a_sentence_or_does_not_matter(
+    tmp_path: Path, name: str, content: dict[str, Any]
+) -> None:
+    folder = toy_folder(tmp_path / "model")
+    for place, junk in list(product(places(content), JUNK))[::_EVERY]:
+        changed_content = deepcopy(content)
+        put(changed_content, place, junk)
+        (folder / name).write_text(json.dumps(changed_content))
+        refusal = refused(folder)
+        assert refusal is None or ("\n" not in refusal and len(refusal) < 600)
+
+
+def refused(folder: Path) -> str | None:
+    """The sentence that refuses a folder, if one does."""
+    try:
+        read_nnunet(folder)
+    except WeightsError as error:
+        return str(error)
+    return None
+
+
+def test_a_package_that_is_missing_is_named_with_what_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = toy_folder(tmp_path / "model")
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures.unet", None)
+    assert "pip install 'rtnode[nnunet]'" in (refused(folder) or "")

@@ -182,3 +182,10 @@ def test_a_changed_program_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="not the one its card describes"):
         load_organ_finder(str(path))
+
+
+def test_the_description_that_the_documentation_shows_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "bring_your_own_model.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n# organs.yaml\n")[1].split("```")[0]
+    model = found_model(torchscript(tmp_path / "organs.ts"), facts=facts(tmp_path, example)).model
+    assert model.organs == ("bladder", "rectum") and model.patch == (64, 160, 160) and model.axes == "SPL"

@@ -56,6 +56,10 @@ def test_weights_are_a_gaussian_of_an_eighth_of_the_patch_and_nowhere_zero(windo
     np.testing.assert_allclose(middle[8:25], expected[8:25], rtol=0.01)
 
 
+def test_a_weight_of_strides_is_a_thousandth_at_least() -> None:
+    assert window_weights(model(patch=(33, 33, 33), windows="strides")).min() == pytest.approx(1e-3)
+
+
 def test_mirroring_is_the_mean_over_all_combinations_of_axes() -> None:
     seen: list[Tensor] = []
 
