@@ -63,7 +63,7 @@ def train(
     draw_learning_curve(output / f"{name}.csv", output / f"{name}.png", "loss, Dice")
     path = output / f"{name}.safetensors"
     share = part(progress, _TRAINING_SHARE, 1.0)
-    domain = segmentation_domain(training, patches.images, is_made_up)
+    domain = segmentation_domain(training, patches.images, settings.spacing_zyx_mm, is_made_up)
     finished_segmenter(run.average, settings, domain, usual_ml(training), validation, path, share, is_made_up, mirror)
     return path
 
@@ -166,9 +166,16 @@ def initial_network(settings: SegmentationSettings) -> SegmentationNetwork:
 
 
 def segmentation_domain(
-    training: Sequence[OrganVolume], images: Sequence[WorkingImage], is_made_up: bool = False
+    training: Sequence[OrganVolume],
+    images: Sequence[WorkingImage],
+    working_mm: tuple[float, float, float],
+    is_made_up: bool = False,
 ) -> TrainingDomain:
-    """What the training images have in common; HU as the network saw them, spacings and heights as they were."""
+    """What the training images have in common; HU as the network saw them, spacings and heights as they were.
+
+    An image that is finer than the working spacing is averaged to it, however fine it is: where training images were
+    finer, there is no least spacing.
+    """
     seen = [
         TrainingImage(one.volume.patient_id, image.hu_zyx, image.body)
         for one, image in zip(training, images, strict=True)
@@ -177,7 +184,18 @@ def segmentation_domain(
     modality = f"{'made-up' if is_made_up else 'planning'} CT{', some with MR' if has_mr else ''}"
     domain = training_domain(modality, seen, [one.volume.spacing_zyx_mm for one in training])
     heights = [len(one.volume.hu_zyx) * one.volume.spacing_zyx_mm[0] for one in training]
-    return domain.model_copy(update={"height_mm": (round(min(heights), 1), round(max(heights), 1))})
+    slice_mm, *pixel_mm = working_mm
+    return domain.model_copy(
+        update={
+            "height_mm": (round(min(heights), 1), round(max(heights), 1)),
+            "slice_spacing_mm": _averaged(domain.slice_spacing_mm, slice_mm),
+            "pixel_spacing_mm": _averaged(domain.pixel_spacing_mm, min(pixel_mm)),
+        }
+    )
+
+
+def _averaged(bounds_mm: tuple[float, float] | None, working_mm: float) -> tuple[float, float] | None:
+    return (0.0, bounds_mm[1]) if bounds_mm is not None and bounds_mm[0] <= working_mm else bounds_mm
 
 
 def usual_ml(training: Sequence[OrganVolume]) -> dict[str, tuple[float, float]]:
