@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
 from node.errors import ConfigError
 from node.roles import RoleRule
@@ -22,6 +22,8 @@ T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
 StructureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_~!+-]{1,16}$")]
 """As TG-263 forms a name; without its ^, behind which anything may stand."""
+BodyPart = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+"""A word of Body Part Examined; any, since sites write more than the standard's list (PS3.16 Annex L)."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Uid = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
 """A UID as a site may have to write one (PS3.5 9.1)."""
@@ -138,6 +140,8 @@ class When(_Settings):
     """Which settled series starts the pipeline."""
 
     role: str
+    body_part: Annotated[tuple[BodyPart, ...], Field(min_length=1)] | None = None
+    """Words of Body Part Examined (0018,0015); None takes any."""
     incomplete: bool = False
 
 

@@ -75,7 +75,7 @@ def plans(config: Config, pipelines: Mapping[str, Pipeline], series: Sequence[Fo
         Plan(name, one, route(pipeline.needs, one.known, known))
         for name, pipeline in pipelines.items()
         for one in series
-        if starts(config.pipelines[name].when.role, config.pipelines[name].when.incomplete, one.known)
+        if starts(config.pipelines[name].when, one.known)
     ]
 
 
@@ -130,5 +130,6 @@ def _series(uid: str, instances: Mapping[str, Path], rules: Sequence[RoleRule]) 
         settled_at=datetime.now(UTC),
         links=frozenset((LinkKind(kind), linked) for kind, linked in settlement.links),
         sop_instance_uids=frozenset(instances),
+        body_parts=settlement.body_parts,
     )
     return FolderSeries(known, text_of(header, "Modality"), paths, settlement.reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -126,6 +127,18 @@ def text_of(dataset: Dataset, keyword: str) -> str:
         return ""
     # A zero byte is allowed in no text of the standard, and no database takes it.
     return "" if value is None else str(value).replace("\0", "").strip()
+
+
+def values_of(dataset: Dataset, key: str | BaseTag) -> list[str]:
+    """The element's values as text, none when it is absent, empty or can not be decoded."""
+    try:
+        element = dataset.get(key)
+        value = element.value if isinstance(element, DataElement) else element
+    except READ_ERRORS:
+        # What can not be decoded has no value; it must not keep its series from being judged.
+        return []
+    several = value if isinstance(value, MultiValue | list) else [value]
+    return [text for text in (str(one).replace("\0", "").strip() for one in several if one is not None) if text]
 
 
 def uid_of(dataset: Dataset, keyword: str) -> UID | None:

@@ -42,7 +42,7 @@ class Linking:
         missing: set[str] = set()
         for name, pipeline in self._pipelines.items():
             settings = self._config.pipelines[name]
-            if not starts(settings.when.role, settings.when.incomplete, known[trigger.id]):
+            if not starts(settings.when, known[trigger.id]):
                 continue
             found = route(pipeline.needs, known[trigger.id], list(known.values()))
             self._queue(name, pipeline, trigger, found, known)
@@ -79,6 +79,7 @@ class Linking:
                 settled_at=row.settled_at or row.first_received_at,
                 links=frozenset(links[row.id]),
                 sop_instance_uids=frozenset(uid for uid, holder in holders.items() if holder == row.id),
+                body_parts=frozenset(row.body_parts or ()),
             )
             for row in rows
         }

@@ -10,10 +10,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
-from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 
-from node.headers import READ_ERRORS
+from node.headers import values_of
 
 UNKNOWN_ROLE = "unknown"
 """The role of a series that no rule knows; no pipeline starts on it."""
@@ -98,8 +97,8 @@ class RoleRule(BaseModel):
 
     def matches(self, header: Dataset) -> bool:
         """Whether the header of an instance fulfils the rule."""
-        every = all(condition.holds(_values(header, keyword)) for keyword, condition in self.all_of.items())
-        some = any(condition.holds(_values(header, keyword)) for keyword, condition in self.any_of.items())
+        every = all(condition.holds(values_of(header, _tag_of(keyword))) for keyword, condition in self.all_of.items())
+        some = any(condition.holds(values_of(header, _tag_of(keyword))) for keyword, condition in self.any_of.items())
         return every and (some or not self.any_of)
 
 
@@ -128,19 +127,6 @@ def _tag_of(keyword: str) -> BaseTag:
     if len(keyword) == 8 and all(digit in "0123456789abcdefABCDEF" for digit in keyword):
         return Tag(int(keyword, 16))
     raise ValueError(f"{keyword} is neither a DICOM keyword nor eight hexadecimal digits")
-
-
-def _values(header: Dataset, keyword: str) -> list[str]:
-    try:
-        element = header.get(_tag_of(keyword))
-    except READ_ERRORS:
-        # What can not be decoded has no value; it must not keep its series from being judged.
-        return []
-    if element is None or element.value is None:
-        return []
-    value = element.value
-    several = value if isinstance(value, MultiValue | list) else [value]
-    return [text for text in (str(one).strip() for one in several) if text]
 
 
 def _number(text: str) -> float | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from node.config import When
 from node.ledger.schema import LinkKind, SeriesState
 from pipelines.base import Need, Pipeline, Tie
 
@@ -26,6 +27,8 @@ class KnownSeries:
     settled_at: datetime
     links: frozenset[tuple[LinkKind, str]]
     sop_instance_uids: frozenset[str]
+    body_parts: frozenset[str]
+    """Of Body Part Examined, as the headers write it; empty where none states it."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,24 @@ def route(needs: Mapping[str, Need], trigger: KnownSeries, known: Sequence[Known
     return Route(tuple(inputs), tuple(missing.values()), tuple(missing))
 
 
-def starts(role: str, accepts_incomplete: bool, series: KnownSeries) -> bool:
-    """Whether a series in this state starts a pipeline that waits for the role."""
-    if series.role != role:
+def starts(when: When, series: KnownSeries) -> bool:
+    """Whether a series in this state starts a pipeline with this condition."""
+    if series.role != when.role or not _may_show(when.body_part, series.body_parts):
         return False
-    return series.state is SeriesState.SETTLED or (accepts_incomplete and series.state is SeriesState.INCOMPLETE)
+    return series.state is SeriesState.SETTLED or (when.incomplete and series.state is SeriesState.INCOMPLETE)
 
 
 def input_key(pipeline: Pipeline, inputs: Sequence[tuple[str, KnownSeries]]) -> str:
     """One key for one pipeline with its settings and weights on these series in these revisions."""
     parts = sorted((role, series.series_instance_uid, series.revision) for role, series in inputs)
     return hashlib.sha256(json.dumps([pipeline.settings_sha256(), parts]).encode()).hexdigest()
+
+
+def _may_show(wanted: Sequence[str] | None, stated: frozenset[str]) -> bool:
+    """Many devices state no body part: then the series may show any, and the gate judges what comes of it."""
+    if wanted is None or not stated:
+        return True
+    return not {one.lower() for one in wanted}.isdisjoint(one.lower() for one in stated)
 
 
 def _candidates(

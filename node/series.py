@@ -13,7 +13,15 @@ from pathlib import Path
 from pydicom import Dataset, uid
 from pydicom.tag import BaseTag, Tag
 
-from node.headers import READ_ERRORS, UnreadableInstance, pixel_fault, read_header, read_image_header, text_of
+from node.headers import (
+    READ_ERRORS,
+    UnreadableInstance,
+    pixel_fault,
+    read_header,
+    read_image_header,
+    text_of,
+    values_of,
+)
 from node.ledger.schema import LinkKind, SeriesState
 from node.ledger.series import Settlement
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
@@ -46,6 +54,7 @@ _IMAGE_KEYWORDS = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
+    "BodyPartExamined",
     "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -99,10 +108,11 @@ def assess(paths: Sequence[Path], rules: Sequence[RoleRule]) -> Assessment:
 def _assessment(headers: Sequence[Dataset], rules: Sequence[RoleRule]) -> Assessment:
     role = role_of(headers[0], rules)
     links = frozenset(link for header in headers for link in links_of(header))
+    body_parts = frozenset(part for header in headers for part in values_of(header, "BodyPartExamined"))
     announced = _announced(headers, role)
     state, reason = _state(headers, role, announced)
     return Assessment(
-        Settlement(state, role, reason, links),
+        Settlement(state, role, reason, links, body_parts),
         has_all_announced=0 < announced <= len(headers),
         is_lone_slice=len(headers) == 1 and _is_slice(headers[0]) and role not in ROLES_WITHOUT_STACK,
     )

@@ -13,7 +13,7 @@ from rich.progress import Progress, track
 from rich.table import Table
 
 from node.commands.options import ConfigOption, JsonOption
-from node.config import Config, load_config
+from node.config import Config, When, load_config
 from node.errors import NodeError
 from node.folder import FolderSeries, Plan, order_of, outgoing, plans, series_of
 from node.headers import UnreadableInstance
@@ -51,7 +51,8 @@ def run(
     folder: FolderArgument,
     output: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the new DICOM files go.")],
     series: Annotated[
-        str | None, typer.Option(metavar="UID", help="Series to start on, whatever its role; else by role.")
+        str | None,
+        typer.Option(metavar="UID", help="Series to start on, whatever its role and body part; else by these."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -101,12 +102,17 @@ def _chosen(settings: Config, pipeline: str, found: list[FolderSeries], series: 
     else:
         chosen = plans(settings, {pipeline: loaded}, found)
     if not chosen:
-        role = settings.pipelines[pipeline].when.role
-        raise NodeError(f"no series of the folder starts {pipeline}: it waits for the role {role}; see rtnode simulate")
+        awaited = _awaited(settings.pipelines[pipeline].when)
+        raise NodeError(f"no series of the folder starts {pipeline}: it waits for {awaited}; see rtnode simulate")
     for plan in chosen:
         if plan.route.missing:
             raise NodeError(f"{pipeline} {plan.route.reason}")
     return chosen
+
+
+def _awaited(when: When) -> str:
+    body_part = f" and the body part {' or '.join(when.body_part)}" if when.body_part else ""
+    return f"the role {when.role}{body_part}"
 
 
 def _run_plan(settings: Config, plan: Plan, found: list[FolderSeries], output: Path) -> "JobReport":
@@ -139,6 +145,7 @@ def _series_record(one: FolderSeries) -> dict[str, object]:
         "series_instance_uid": one.known.series_instance_uid,
         "modality": one.modality,
         "role": one.known.role,
+        "body_parts": sorted(one.known.body_parts),
         "state": one.known.state.value,
         "instances": len(one.paths),
         "reason": one.reason,
@@ -156,13 +163,14 @@ def _plan_record(settings: Config, plan: Plan) -> dict[str, object]:
 
 
 def _print_series(series: list[FolderSeries]) -> None:
-    table = Table("series", "modality", "role", "instances", "state", "reason")
+    table = Table("series", "modality", "role", "body part", "instances", "state", "reason")
     for one in series:
         known = one.known
         table.add_row(
             _short(known.series_instance_uid),
             one.modality,
             known.role,
+            escape(", ".join(sorted(known.body_parts))),
             str(len(one.paths)),
             known.state.value,
             one.reason or "",

@@ -18,6 +18,8 @@ class Ledger:
         self._database = Database(url)
         if migrate:
             self._database.migrate()
+        else:
+            self._database.require_present_version()
         self.series = SeriesLedger(self._database)
         self.jobs = JobLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)

@@ -62,6 +62,24 @@ class Database:
         except DBAPIError as error:
             raise LedgerError(f"the ledger can not be opened: {error.orig}") from error
 
+    def require_present_version(self) -> None:
+        """Look at the tables without touching them.
+
+        Raises
+        ------
+        LedgerError
+            If the database can not be reached, or another version of the node has made its tables.
+        """
+        try:
+            with self.read() as session:
+                version = session.scalar(text("SELECT version_num FROM alembic_version"))
+        except DBAPIError as error:
+            raise LedgerError(f"the ledger can not be opened: {error.orig}") from error
+        if version != _present_version():
+            raise LedgerError(
+                "the ledger has tables of another version of the node; a start of this one brings older ones up to date"
+            )
+
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that changes the ledger; committed at the end of the block, rolled back by an exception.
@@ -96,6 +114,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+def _present_version() -> str:
+    """Of the newest migration; their file names begin with it, and alembic would take a second to import."""
+    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 def _prepare_sqlite(engine: Engine) -> None:

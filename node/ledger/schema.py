@@ -103,7 +103,10 @@ class Table(DeclarativeBase):
 
 
 class Series(Table):
-    """A received series; `revision` counts how often it has settled, `routed_revision` is the last one routed."""
+    """A received series; `revision` counts how often it has settled, `routed_revision` is the last one routed.
+
+    `body_parts` are the values of Body Part Examined; none, or None in a row of an older version, where none is stated.
+    """
 
     __tablename__ = "series"
 
@@ -113,6 +116,7 @@ class Series(Table):
     patient_id: Mapped[str] = mapped_column(index=True)
     modality: Mapped[str]
     role: Mapped[str | None]
+    body_parts: Mapped[list[Any] | None]
     state: Mapped[SeriesState] = mapped_column(String(16), index=True)
     reason: Mapped[str | None]
     revision: Mapped[int] = mapped_column(default=0)

@@ -51,6 +51,8 @@ class Settlement:
     role: str
     reason: str | None
     links: frozenset[tuple[LinkKind, str]]
+    body_parts: frozenset[str] = frozenset()
+    """Of Body Part Examined; empty where no header states it."""
 
 
 class SeriesLedger:
@@ -114,6 +116,7 @@ class SeriesLedger:
             if row.state != SeriesState.RECEIVING or count != instance_count:
                 return False
             row.state, row.role, row.reason = settlement.state, settlement.role, settlement.reason
+            row.body_parts = sorted(settlement.body_parts)
             row.revision += 1
             row.settled_at = datetime.now(UTC)
             session.query(Link).filter(Link.series_id == row.id).delete()

@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 
 from node.config import load_config
-from node.errors import NodeError
+from node.errors import EX_CONFIG, NodeError
 from node.folder import plans, series_of
 from tests.command_line import answer_of
 from tests.dicom_files import ct_series, encoded, structure_set, write
@@ -74,6 +74,41 @@ def test_simulate_and_the_plans_agree(config: Path, cbct: list[Dataset], tmp_pat
     found = plans(settings, settings.loaded_pipelines(), series_of(tmp_path / "files", settings.roles))
     said = json.loads(rtnode("simulate", tmp_path / "files", "--config", config, "--json").stdout)
     assert [job["missing"] for job in said["jobs"]] == [list(plan.route.missing) for plan in found]
+
+
+@pytest.fixture
+def neck_config(tmp_path: Path) -> Path:
+    """With one pipeline, for head and neck."""
+    neck = {**COPY, "when": {"role": "cbct", "body_part": ["HEAD", "NECK"]}}
+    return config_folder(tmp_path, pipelines={"neck": neck})
+
+
+@pytest.mark.parametrize(("body_part", "started"), [("PELVIS", []), ("neck", ["neck"]), (None, ["neck"])])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, of the small letters
+def test_simulate_shows_the_body_part_and_starts_what_is_for_it(
+    neck_config: Path, tmp_path: Path, body_part: str | None, started: list[str]
+) -> None:
+    write(ct_series(4, SeriesDescription="CBCT", BodyPartExamined=body_part), tmp_path / "files")
+    said = json.loads(rtnode("simulate", tmp_path / "files", "--config", neck_config, "--json").stdout)
+    assert [one["body_parts"] for one in said["series"]] == [[body_part] if body_part else []]
+    assert [job["pipeline"] for job in said["jobs"]] == started
+
+
+def test_an_empty_list_of_body_parts_ends_the_command_with_78(tmp_path: Path) -> None:
+    folder = config_folder(tmp_path, pipelines={"none": {**COPY, "when": {"role": "cbct", "body_part": []}}})
+    ended = rtnode("simulate", tmp_path, "--config", folder)
+    assert ended.returncode == EX_CONFIG
+    assert f"{folder / 'pipelines' / 'none.yaml'}: when.body_part: Tuple should have at least 1 item" in ended.stderr
+
+
+def test_run_takes_another_body_part_only_when_the_series_is_named(neck_config: Path, tmp_path: Path) -> None:
+    pelvis = ct_series(4, SeriesDescription="CBCT", RescaleType="HU", BodyPartExamined="PELVIS")
+    write(pelvis, tmp_path / "files")
+    arguments = ["run", "neck", tmp_path / "files", "--output", tmp_path / "out", "--config", neck_config]
+    refused = rtnode(*arguments)
+    assert (refused.returncode, (tmp_path / "out").exists()) == (1, False)
+    assert "it waits for the role cbct and the body part HEAD or NECK; see rtnode simulate" in refused.stderr
+    assert rtnode(*arguments, "--series", pelvis[0].SeriesInstanceUID).returncode == 0
 
 
 def test_run_writes_the_result_of_one_pipeline(config: Path, cbct: list[Dataset], tmp_path: Path) -> None:

@@ -212,6 +212,36 @@ def test_opening_again_keeps_the_queue(ledger_url: str, ledger: Ledger) -> None:
     again.close()
 
 
+def test_an_upgrade_from_the_first_version_keeps_the_queue(ledger_url: str, ledger: Ledger) -> None:
+    series = settled(ledger, arrival())
+    ledger.jobs.queue("copy", "key", [LinkedSeries("cbct", series)])
+    ledger.jobs.wait("enhance", series, "waits for planning_ct", datetime.now(UTC))
+    _take_back_to_the_first_version(ledger_url)
+    again = Ledger(ledger_url)
+    assert again.jobs.counts() == {JobState.QUEUED: 1, JobState.WAITING: 1}
+    row = again.series.get(series.id)
+    assert (row.revision, row.role, row.body_parts, again.events.first_broken()) == (1, "cbct", None, None)
+    assert [job.pipeline for job in again.jobs.claim(1)] == ["copy"]
+    later = settled(again, arrival("1.4", "1.4.1"), replace(SETTLED, body_parts=frozenset({"NECK", "HEAD"})))
+    assert later.body_parts == ["HEAD", "NECK"]
+    again.close()
+
+
+def _take_back_to_the_first_version(ledger_url: str) -> None:
+    """The tables as 0001 makes them, rows and all."""
+    database = Database(ledger_url)
+    with database.write() as session:
+        session.execute(text("ALTER TABLE series DROP COLUMN body_parts"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    database.close()
+
+
+def test_body_parts_are_those_of_the_last_settlement(ledger: Ledger) -> None:
+    settled(ledger, arrival(), replace(SETTLED, body_parts=frozenset({"PELVIS"})))
+    again = settled(ledger, arrival(sop_instance_uid="1.2.2"))
+    assert (again.revision, again.body_parts) == (2, [])
+
+
 def test_a_ledger_of_a_newer_version_is_not_touched(ledger_url: str, ledger: Ledger) -> None:
     database = Database(ledger_url)
     with database.write() as session:

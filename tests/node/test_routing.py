@@ -11,13 +11,15 @@ from pydicom import Dataset
 from pydicom.uid import UID, generate_uid
 from sqlalchemy import text
 
+from node.config import When
+from node.headers import values_of
 from node.ledger.database import Database
 from node.ledger.schema import JobState, SeriesState
 from node.routing import KnownSeries, Route, input_key, route, starts
 from node.series import links_of
 from pipelines.base import Inputs, Need, Outcome, Pipeline, Progress, Tie, no_progress
 from tests.dicom_files import ct_series, registration, rt_dose, rt_plan, structure_set, with_elements, write
-from tests.peers import RunningNode, config_folder, running_node, send_files
+from tests.peers import RunningNode, config_folder, running_node, send_files, storescu
 from tests.waiting import wait_until
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,6 +51,7 @@ def known(*series: Dataset | list[Dataset], role: str = "", after_h: float = 0) 
         settled_at=START + timedelta(hours=after_h),
         links=frozenset(link for instance in instances for link in links_of(instance)),
         sop_instance_uids=frozenset(str(instance.SOPInstanceUID) for instance in instances),
+        body_parts=frozenset(part for instance in instances for part in values_of(instance, "BodyPartExamined")),
     )
 
 
@@ -180,7 +183,36 @@ def test_a_need_that_is_optional_is_not_waited_for(cbct: KnownSeries) -> None:
 def test_which_series_start_a_pipeline(
     cbct: KnownSeries, role: str, state: SeriesState, accepts_incomplete: bool, expected: bool
 ) -> None:
-    assert starts(role, accepts_incomplete, replace(cbct, state=state)) is expected
+    assert starts(When(role=role, incomplete=accepts_incomplete), replace(cbct, state=state)) is expected
+
+
+HEAD_AND_NECK = ("HEADNECK", "Head", "low neck (site)")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "stated", "expected"),
+    [
+        (HEAD_AND_NECK, ["HEADNECK"], True),
+        (HEAD_AND_NECK, ["headneck"], True),
+        (HEAD_AND_NECK, ["HEAD"], True),
+        (HEAD_AND_NECK, ["LOW NECK (SITE)"], True),
+        (HEAD_AND_NECK, ["PELVIS"], False),
+        (HEAD_AND_NECK, ["NECK"], False),
+        (HEAD_AND_NECK, [], True),
+        (HEAD_AND_NECK, ["CHEST", "HEAD"], True),
+        (HEAD_AND_NECK, ["CHEST", "PELVIS"], False),
+        (None, ["PELVIS"], True),
+        (None, [], True),
+    ],
+)
+def test_a_stated_body_part_has_to_be_one_that_the_pipeline_is_for(
+    cbct: KnownSeries, wanted: tuple[str, ...] | None, stated: list[str], expected: bool
+) -> None:
+    assert starts(When(role="cbct", body_part=wanted), replace(cbct, body_parts=frozenset(stated))) is expected
+
+
+def test_the_body_part_gives_no_series_another_role(cbct: KnownSeries) -> None:
+    assert not starts(When(role="mvct", body_part=("HEAD",)), replace(cbct, body_parts=frozenset({"HEAD"})))
 
 
 def test_the_key_of_a_job_changes_with_series_revision_role_and_settings(cbct: KnownSeries) -> None:
@@ -295,7 +327,52 @@ def test_a_series_that_had_settled_when_the_node_died_is_routed_at_the_next_star
 
 def _forget_the_routing(state_dir: Path) -> None:
     """As if the node had died between settling and routing."""
+    _change_series(state_dir, "routed_revision = 0")
+
+
+def _change_series(state_dir: Path, change: str) -> None:
     database = Database(f"sqlite:///{state_dir / 'ledger.sqlite3'}")
     with database.write() as session:
-        session.execute(text("UPDATE series SET routed_revision = 0"))
+        session.execute(text(f"UPDATE series SET {change}"))
     database.close()
+
+
+HEADNECK = {"class": "pipelines.copy_series:CopySeries", "when": {"role": "planning_ct", "body_part": ["HEADNECK"]}}
+
+
+@pytest.fixture(scope="module")
+def headneck_node(scheduler: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A node with one pipeline, for planning CT of head and neck; its jobs stay queued."""
+    folder = tmp_path_factory.mktemp("headneck")
+    with running_node(config_folder(folder, {"engine": scheduler}, pipelines={"headneck": HEADNECK})) as running:
+        yield running
+
+
+def test_a_pelvis_starts_nothing_that_is_for_the_neck(headneck_node: RunningNode, tmp_path: Path) -> None:
+    pelvis, silent, neck = (
+        ct_series(3, PatientID="PARTS", BodyPartExamined=part) for part in ("PELVIS", None, "HEADNECK")
+    )
+    for series in (pelvis, silent, neck):
+        assert storescu(write(series, tmp_path / generate_uid()), headneck_node.address).returncode == 0
+    assert [routed(headneck_node, series) for series in (pelvis, silent, neck)] == [
+        (["PELVIS"], 0),
+        ([], 1),
+        (["HEADNECK"], 1),
+    ]
+
+
+def routed(node: RunningNode, series: list[Dataset]) -> tuple[list[str] | None, int]:
+    """The body parts in the ledger, and how many jobs the series has started, once it is routed."""
+    wait_until(lambda: node.has(series[0]) and node.series(series[0]).routed_revision == 1)
+    return node.series(series[0]).body_parts, len(jobs(node, series))
+
+
+def test_a_series_of_an_older_ledger_is_taken_as_one_that_states_no_body_part(
+    headneck_node: RunningNode, tmp_path: Path
+) -> None:
+    pelvis = ct_series(3, PatientID="OLDER", BodyPartExamined="PELVIS")
+    send(headneck_node, pelvis, tmp_path)
+    assert routed(headneck_node, pelvis) == (["PELVIS"], 0)
+    _change_series(headneck_node.state_dir, "routed_revision = 0, body_parts = NULL WHERE patient_id = 'OLDER'")
+    wait_until(lambda: len(jobs(headneck_node, pelvis)) == 1)
+    assert routed(headneck_node, pelvis) == (None, 1)

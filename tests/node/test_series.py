@@ -195,6 +195,29 @@ def test_a_value_that_makes_no_sense_does_not_keep_a_series_from_being_judged(
     assert assess(write([file], tmp_path), rules).settlement.role == "planning_ct"
 
 
+@pytest.mark.parametrize(
+    ("stated", "body_parts"),
+    [
+        (["PELVIS", "PELVIS"], {"PELVIS"}),
+        (["HEAD", "NECK"], {"HEAD", "NECK"}),
+        (["HEAD", None], {"HEAD"}),
+        ([["HEAD", "NECK"], ""], {"HEAD", "NECK"}),
+        (["neck (low, site 2)", " "], {"neck (low, site 2)"}),
+        (["A\0B", None], {"AB"}),
+        ([None, ""], set()),
+    ],
+)
+def test_body_parts_are_all_that_any_image_states(tmp_path: Path, stated: list[object], body_parts: set[str]) -> None:
+    series = [with_elements(one, BodyPartExamined=part) for one, part in zip(ct_series(2), stated, strict=True)]
+    settlement = assessed(series, tmp_path).settlement
+    assert (settlement.state, set(settlement.body_parts)) == (WHOLE, body_parts)
+
+
+def test_a_structure_set_may_state_a_body_part(tmp_path: Path) -> None:
+    settlement = assessed([structure_set(ct_series(2), BodyPartExamined="PELVIS")], tmp_path).settlement
+    assert settlement.body_parts == {"PELVIS"}
+
+
 def test_a_broken_element_of_a_structure_set_hides_no_reference(tmp_path: Path) -> None:
     ct = ct_series(2)
     broken = encoded(structure_set(ct, PatientWeight="77")).replace(b"77", b"a!")

@@ -54,6 +54,16 @@ def test_commands_before_the_first_start_say_that_there_is_no_ledger(config: Pat
     assert "the node was never started with this configuration" in answer.stderr
 
 
+def test_commands_before_the_first_start_of_a_newer_version_say_what_to_do(ledger: Ledger, config: Path) -> None:
+    job_id = fail_a_job(ledger)
+    with create_engine(f"sqlite:///{config.parent / 'ledger.sqlite3'}").begin() as connection:
+        connection.execute(text("ALTER TABLE series DROP COLUMN body_parts"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    answer = rtnode("show", str(job_id), config=config)
+    complaint = "the ledger has tables of another version of the node; a start of this one brings older ones up to date"
+    assert (answer.returncode, answer.stderr) == (1, f"rtnode: {complaint}\n")
+
+
 def test_status_counts_for_a_program(ledger: Ledger, config: Path) -> None:
     fail_a_job(ledger)
     answer = rtnode("status", "--json", config=config)
