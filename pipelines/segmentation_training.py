@@ -1,8 +1,8 @@
 """Training, evaluation and study of a segmentation pipeline: which data, which settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,7 +14,7 @@ from models.training.segmentation_report import evaluate
 from models.training.segmentation_settings import SegmentationSettings
 from models.training.segmentation_study import studied
 from models.training.segmentation_study_report import write_report
-from models.training.volumes import TrainingDataError
+from models.training.volumes import Split, TrainingDataError
 from models.weights import WeightsError
 from pipelines.base import PipelineError, Progress, TrainingOptions
 from pipelines.organ_training_data import organ_volumes
@@ -58,7 +58,7 @@ def evaluate_segmentation(
     """Measure on the test patients; errors as of `train_segmentation`."""
     settings = segmentation_settings(pipeline, TrainingOptions())
     try:
-        volumes = volumes_for(pipeline, data, settings, progress)
+        volumes = volumes_for(pipeline, data, settings, progress, ("test",))
         return evaluate(pipeline.weights, volumes, output, pipeline.mirror, _rest(progress), record)
     except (TrainingDataError, WeightsError) as error:
         raise PipelineError(str(error)) from error
@@ -70,7 +70,8 @@ def study_segmentation(
     """Compare windows and class weights; the answer as a sentence. Errors as of `train_segmentation`."""
     settings = segmentation_settings(pipeline, options)
     try:
-        results = studied(volumes_for(pipeline, data, settings, progress), settings, output, _rest(progress))
+        volumes = volumes_for(pipeline, data, settings, progress, ("train", "validation"))
+        results = studied(volumes, settings, output, _rest(progress))
     except TrainingDataError as error:
         raise PipelineError(str(error)) from error
     return write_report(results, settings, output)
@@ -98,9 +99,13 @@ def segmentation_settings(pipeline: "Segmentation", options: TrainingOptions) ->
 
 
 def volumes_for(
-    pipeline: "Segmentation", data: Path, settings: SegmentationSettings, progress: Progress
-) -> list[OrganVolume]:  # fmt: skip
-    """What lies below the folder, or patients made up with the texture of the CT that lie there."""
+    pipeline: "Segmentation",
+    data: Path,
+    settings: SegmentationSettings,
+    progress: Progress,
+    splits: Sequence[Split] = get_args(Split),
+) -> list[OrganVolume]:
+    """What lies below the folder, or patients of the splits made up with the texture of the CT there."""
     if not pipeline.made_up_pelves:
         return organ_volumes(data, settings.organs, lambda done, what: progress(_READING_SHARE * done, what))
     textures = [
@@ -109,7 +114,7 @@ def volumes_for(
         if volume.split != "test" and volume.domain == "planning_ct"
     ]
     cohort = []
-    for number, one in enumerate(pelvis_cohort(pipeline.made_up_pelves, textures), start=1):
+    for number, one in enumerate(pelvis_cohort(pipeline.made_up_pelves, textures, splits), start=1):
         cohort.append(organ_volume(one.volume, one.masks(), settings.organs, one.mr_zyx))
         progress(_READING_SHARE * number / (number + 10), f"made up {number} patients")
     return cohort

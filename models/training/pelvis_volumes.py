@@ -1,6 +1,7 @@
 """Training volumes of made-up male pelves: CT, MR and organs without a patient behind them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from models.pelvis_phantom import parametric_pelvis
 from models.training.organ_volumes import PELVIS_ORGANS, OrganVolume, organ_volume
 from models.training.volumes import Split, TrainingDataError, TrainingVolume
 
-TEST_PATIENTS = 40
+TEST_PATIENTS = 20
 _VALIDATION_PATIENTS = 8
 _FIRST_VALIDATION, _FIRST_TEST = 500, 1000
 """Numbers of the patients, which are never those of another split."""
@@ -79,10 +80,13 @@ def _drawn_grid(rng: np.random.Generator) -> tuple[tuple[int, int, int], tuple[f
     return (round(height_mm / slice_mm), side, side), (slice_mm, pixel_mm, pixel_mm)
 
 
-def pelvis_cohort(training: int, textures: Sequence[TissuePatch] = ()) -> Iterator[OrganVolume]:
+def pelvis_cohort(
+    training: int, textures: Sequence[TissuePatch] = (), splits: Sequence[Split] = get_args(Split)
+) -> Iterator[OrganVolume]:
     """Made-up patients for a whole training: so many to learn from, then those for validation, then those to test on.
 
-    Every second one has the texture of a real CT, where there are any. Their grids differ.
+    Only those of the splits are made; each is the same whatever others are. Every second one has the texture of a real
+    CT, where there are any. Their grids differ.
 
     Raises
     ------
@@ -91,11 +95,11 @@ def pelvis_cohort(training: int, textures: Sequence[TissuePatch] = ()) -> Iterat
     """
     if training > _FIRST_VALIDATION:
         raise TrainingDataError(f"{training} made-up patients are more than {_FIRST_VALIDATION}")
-    splits: list[tuple[Split, range]] = [
-        ("train", range(training)),
-        ("validation", range(_FIRST_VALIDATION, _FIRST_VALIDATION + _VALIDATION_PATIENTS)),
-        ("test", range(_FIRST_TEST, _FIRST_TEST + TEST_PATIENTS)),
-    ]
-    for split, numbers in splits:
-        for number in numbers:
+    numbers: Mapping[Split, range] = {
+        "train": range(training),
+        "validation": range(_FIRST_VALIDATION, _FIRST_VALIDATION + _VALIDATION_PATIENTS),
+        "test": range(_FIRST_TEST, _FIRST_TEST + TEST_PATIENTS),
+    }
+    for split in splits:
+        for number in numbers[split]:
             yield from pelvis_volumes(1, number, split, textures if number % 2 else ())
