@@ -185,7 +185,9 @@ class Segmentation(Pipeline):
 
     def _finder(self) -> OrganFinder:
         try:
-            return load_organ_finder(self.weights, bf16=True, mirror=self.mirror)
+            # A network that was trained elsewhere computes as its makers had it.
+            is_own = load_card(self.weights).segmentation is not None
+            return load_organ_finder(self.weights, bf16=is_own, mirror=self.mirror)
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 
