@@ -7,13 +7,13 @@ import numpy as np
 from scipy import stats
 
 from models.inference import nobody
+from models.organ_figure import OrganRow, draw_organs
 from models.organ_finder import OrganFinder, load_organ_finder
 from models.training.card import record_evaluation
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import Progress, part
 from models.training.segmentation import of_split
 from models.training.segmentation_evaluation import JudgedCase, judged_cases, mean_dice, organ_table, write_cases
-from models.training.segmentation_figure import draw_overlays
 from models.training.volumes import TrainingDataError
 from models.weights import card_path, load_card
 
@@ -70,7 +70,7 @@ def evaluate(
     write_cases(output / CSV, cases)
     if alone:
         write_cases(output / CSV_WITHOUT_MR, alone)
-    draw_overlays(test[:_SHOWN], cases[:_SHOWN], output / PNG, model.card.name)
+    draw_organs(_rows(test[:_SHOWN], cases), model.organs, output / PNG, model.card.name)
     text = report(model, cases, alone, mirror)
     (output / MARKDOWN).write_text(f"# {model.card.name}\n\n{text}\n![Contours]({PNG})\n", encoding="utf-8")
     found = figures(cases, model.organs)
@@ -146,3 +146,10 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min(1.0, p_values[name] * (len(p_values) - rank)))
         adjusted[name] = largest
     return adjusted
+
+
+def _rows(volumes: Sequence[OrganVolume], cases: Sequence[JudgedCase]) -> list[OrganRow]:
+    return [
+        OrganRow(case.patient_id, one.volume.hu_zyx, one.volume.spacing_zyx_mm, case.labels_zyx, one.labels_zyx)
+        for one, case in zip(volumes, cases, strict=False)
+    ]

@@ -18,6 +18,7 @@ from node.scu import Scu
 from node.service import Node
 from node.view import full_record
 from pipelines.base import Progress
+from pipelines.organ_pictures import organs_on_images
 from pipelines.pictures import Picture, before_and_after, result_alone
 
 CONSOLE_AE_TITLE = "CONSOLE"
@@ -183,6 +184,10 @@ def _pictures(ledger: Ledger, state_dir: Path, pictures_dir: Path, jobs: list[di
         before = [state_dir / path for path in trigger.paths]
         made = ledger.jobs.result_instances(job["result"]["id"])
         after = [state_dir / one.path for one in made if one.modality == "CT"]
+        organs = [state_dir / one.path for one in made if one.modality == "SEG"]
         title, png = f"job {job['id']}: {job['pipeline']}", pictures_dir / f"job_{job['id']}.png"
-        is_image = trigger.role != "projections"
-        yield before_and_after(before, after, png, title) if is_image else result_alone(after, png, title)
+        if organs:
+            yield organs_on_images(before, organs[0], png, title)
+        elif after:
+            is_image = trigger.role != "projections"
+            yield before_and_after(before, after, png, title) if is_image else result_alone(after, png, title)

@@ -1,8 +1,9 @@
-"""Organs drawn and found on the CT, in three planes: what a physicist looks at before any number."""
+"""Organs on the CT, in three planes: what a physicist looks at before any number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,8 +14,6 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from models.intensity import Hu
-from models.training.organ_volumes import OrganVolume
-from models.training.segmentation_evaluation import JudgedCase
 
 _WINDOW_HU = (-160.0, 240.0)
 _PLANES = ("transverse", "coronal", "sagittal")
@@ -23,10 +22,22 @@ _MARGIN_MM = 25.0
 
 
 @dataclass(frozen=True)
+class OrganRow:
+    """One patient; arrays are [slice to the head, row to posterior, column to the patient's left]."""
+
+    name: str
+    hu_zyx: NDArray[Any]
+    spacing_zyx_mm: tuple[float, float, float]
+    found_zyx: NDArray[np.uint8]
+    """0, or 1 + the number of the organ that was found."""
+    drawn_zyx: NDArray[np.uint8] | None = None
+    """The same of what a person drew; None where nobody did."""
+
+
+@dataclass(frozen=True)
 class _Plane:
     """One cut through a patient, as it is shown: anterior or the head on top, the patient's left on the right."""
 
-    name: str
     hu: Hu
     drawn: NDArray[np.uint8]
     found: NDArray[np.uint8]
@@ -34,46 +45,42 @@ class _Plane:
     """Height of a pixel against its width."""
 
 
-def draw_overlays(volumes: Sequence[OrganVolume], cases: Sequence[JudgedCase], png: Path, title: str) -> None:
-    """A row for each patient: through the middle of the organs, contours drawn (dashed) and found (solid).
-
-    Volumes and cases are of the same patients in the same order.
-    """
-    figure = Figure(figsize=(12, 0.8 + 3.7 * len(cases)), layout="constrained")
+def draw_organs(rows: Sequence[OrganRow], organs: Sequence[str], png: Path, title: str) -> None:
+    """A row for each patient: planes through most of the organs, contours found (solid) and drawn (dashed)."""
+    figure = Figure(figsize=(12, 0.8 + 3.7 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    organs = volumes[0].organs
-    grid = figure.subplots(len(cases), len(_PLANES), squeeze=False)
-    for row, volume, case in zip(grid, volumes, cases, strict=True):
-        for axes, plane in zip(row, _planes(volume, case), strict=True):
+    grid = figure.subplots(len(rows), len(_PLANES), squeeze=False)
+    for axes_of_row, row in zip(grid, rows, strict=True):
+        for axes, plane in zip(axes_of_row, _planes(row), strict=True):
             _draw(axes, plane, len(organs))
-        row[0].set_ylabel(case.patient_id)
+        axes_of_row[0].set_ylabel(row.name)
     for axes, name in zip(grid[0], _PLANES, strict=True):
         axes.set_title(name)
-    lines = [Line2D([], [], color=_colour(number), label=organ) for number, organ in enumerate(organs, start=1)]
-    kinds = [
-        Line2D([], [], color="grey", linestyle="--", label="drawn by a person"),
-        Line2D([], [], color="grey", linestyle="-", label="found"),
-    ]
-    figure.legend(handles=[*lines, *kinds], loc="outside lower center", ncols=min(5, len(organs) + 2))
+    handles = [Line2D([], [], color=_colour(number), label=organ) for number, organ in enumerate(organs, start=1)]
+    if any(row.drawn_zyx is not None for row in rows):
+        handles.append(Line2D([], [], color="grey", linestyle="--", label="drawn by a person"))
+        handles.append(Line2D([], [], color="grey", linestyle="-", label="found"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     figure.suptitle(title)
+    png.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(png, dpi=70)
 
 
-def _planes(volume: OrganVolume, case: JudgedCase) -> Iterator[_Plane]:
-    """Through the organ that was drawn largest; HU [slice to head, row to posterior, column to left]."""
-    drawn, found, spacing = volume.labels_zyx, case.labels_zyx, volume.volume.spacing_zyx_mm
+def _planes(row: OrganRow) -> Iterator[_Plane]:
+    """Cut to the organs, those that a person drew if there are any."""
+    found, spacing = row.found_zyx, row.spacing_zyx_mm
+    drawn = np.zeros_like(found) if row.drawn_zyx is None else row.drawn_zyx
     shown = drawn if drawn.any() else found
     box = _box(shown, spacing)
-    arrays = [array[box] for array in (volume.volume.hu_zyx, drawn, found)]
+    arrays = [array[box] for array in (row.hu_zyx, drawn, found)]
     middle = _middle(shown[box])
     slice_mm, row_mm, column_mm = spacing
-    for axis, (name, aspect) in enumerate(
-        zip(_PLANES, (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm), strict=True)
-    ):
-        hu, one, other = (np.take(array, middle[axis], axis) for array in arrays)
-        if axis:
-            hu, one, other = (plane[::-1] for plane in (hu, one, other))
-        yield _Plane(name, hu, one, other, aspect)
+    aspects = (row_mm / column_mm, slice_mm / column_mm, slice_mm / row_mm)
+    for axis, aspect in enumerate(aspects):
+        planes = [np.take(array, middle[axis], axis) for array in arrays]
+        # The head goes up.
+        hu, one, other = planes if axis == 0 else [plane[::-1] for plane in planes]
+        yield _Plane(hu, one, other, aspect)
 
 
 def _box(labels: NDArray[np.uint8], spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
