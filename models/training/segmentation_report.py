@@ -122,7 +122,7 @@ def paired_table(first: Sequence[JudgedCase], second: Sequence[JudgedCase], orga
         ).reshape(-1, 2)
         for organ in organs
     }
-    p_values = holm({organ: signed_rank_p(found[:, 0] - found[:, 1]) for organ, found in pairs.items()})
+    p_values = holm({organ: signed_rank_p(found[:, 0] - found[:, 1]) for organ, found in pairs.items() if len(found)})
     lines = ["| organ | with MR | CT alone | median difference | p |", "|---|---|---|---|---|"]
     for organ, found in pairs.items():
         if len(found):

@@ -243,8 +243,10 @@ def with_patient(paths: tuple[Path, ...], folder: Path, patient_id: str) -> tupl
 
 @pytest.mark.parametrize("role", ["planning_ct", "structure_set"])
 def test_planning_data_of_another_patient_are_refused(
-    tmp_path: Path, study: PhantomStudy, found_by: FoundBy, role: str
+    tmp_path: Path, study: PhantomStudy, found_by: FoundBy, role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Before anything is laid on anything.
+    monkeypatch.delattr("pipelines.daily_segmentation.registered")
     own = {"planning_ct": study.planning_ct, "structure_set": (study.structure_set,)}[role]
     other = with_patient(own, tmp_path / "other", "DEMO-XX")
     with pytest.raises(InputRejected) as caught:
