@@ -117,7 +117,8 @@ def paired_table(first: Sequence[JudgedCase], second: Sequence[JudgedCase], orga
             [
                 (one.measures[organ].dice, other.measures[organ].dice)
                 for one, other in zip(first, second, strict=True)
-                if organ in one.measures
+                # An organ that was drawn empty has nothing to compare.
+                if organ in one.measures and one.measures[organ].true_ml > 0.0
             ]
         ).reshape(-1, 2)
         for organ in organs
