@@ -19,6 +19,7 @@ from models.segmentation import Segmentation as FoundOrgans
 from models.segmentation import largest_component
 from models.weights import Card, WeightsError, load_card
 from pipelines.base import (
+    DataSizeOptions,
     Inputs,
     Need,
     Outcome,
@@ -182,6 +183,12 @@ class Segmentation(Pipeline):
         from pipelines.segmentation_training import study_segmentation
 
         return study_segmentation(self, data, output, options, progress)
+
+    def study_data_size(
+        self, data: Path, output: Path, options: DataSizeOptions, progress: Progress = no_progress
+    ) -> str:
+        """Not to be answered: the study chooses slices, and this is trained on whole volumes."""
+        raise PipelineError(f"{self.name} is trained on whole volumes, so there is no number of slices to study")
 
     def _finder(self) -> OrganFinder:
         try:

@@ -12,7 +12,7 @@ from models.intensity import Hu
 from models.segmentation import largest_component, resized, segmented, working_shape
 from models.segmentation_measures import dice
 from models.unet import Segmenter, load_segmenter
-from tests.models.segmenters import TASK, by_hu, saved_segmenter
+from tests.models.segmenters import TASK, by_hu, saved_by_hu, saved_segmenter
 
 WITH_MR = TASK.model_copy(update={"takes_mr": True})
 Box = tuple[slice, slice, slice]
@@ -41,6 +41,13 @@ def test_organs_stay_where_they_are_and_on_their_side(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.labels_zyx, expected)
     assert found.mask("Parotid_L")[left].all() and found.masks()["Parotid_R"].sum() == expected[right].size
     assert found.mean_probability["Parotid_L"] > 0.99
+
+
+def test_the_network_itself_can_tell_organs_by_their_hu(tmp_path: Path) -> None:
+    left, right = around_a_corner((30, 40, 50))
+    hu = ct((30, 40, 50), {500.0: left, 1000.0: right})
+    found = segmented(load_segmenter(saved_by_hu(tmp_path), bf16=True), hu, TASK.spacing_zyx_mm)
+    np.testing.assert_array_equal(found.labels_zyx, segmented(by_hu(tmp_path), hu, TASK.spacing_zyx_mm).labels_zyx)
 
 
 @pytest.mark.parametrize("spacing_zyx_mm", [(5.0, 1.5, 1.5), (1.5, 4.0, 2.0), (3.0, 1.0, 3.0)])
