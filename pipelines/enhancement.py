@@ -37,14 +37,11 @@ from pipelines.base import (
 )
 from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import ImageSeries, read_image_series
-from pipelines.dicom.volume import AxisOrder, axis_order
+from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order, obliquity_deg
 from pipelines.integrity import integrity_findings, written_hu
 from pipelines.stability import Finding, Limits, judged
 
 CODE = Code("ENHANCE", "99RTNODE", "Enhancement by a neural network")
-OBLIQUITY_IGNORED_DEG = 1.0
-"""Slices within this of the axial plane count as axial; couches and gantries are no straighter."""
-
 _WHAT: Mapping[str, str] = {
     "mean_change_hu": "Mean change inside the body in HU",
     "largest_local_change_hu": "Largest change of a region of 4 mm in HU",
@@ -218,7 +215,7 @@ def _measured(
         **domain_measures(card.training_domain, before, spacing),
         **stability_measures(before, order.canonical(written), spacing),
     }
-    obliquity = _obliquity_deg(source)
+    obliquity = obliquity_deg(source.volume)
     if obliquity > OBLIQUITY_IGNORED_DEG:
         measures["obliquity_deg"] = obliquity
     for name, value in measures.items():
@@ -229,9 +226,3 @@ def _measured(
 def _limits(card: Card, name: str) -> Limits | None:
     found = card.limits.get(name)
     return None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)
-
-
-def _obliquity_deg(source: ImageSeries) -> float:
-    """Largest angle between an axis of the grid and the patient axis nearest to it."""
-    directions: NDArray[Any] = source.volume.affine[:3, :3] / np.linalg.norm(source.volume.affine[:3, :3], axis=0)
-    return float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0.0, 1.0))).max())

@@ -20,7 +20,7 @@ from pipelines.dicom.reading import read_instance
 from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set import StructureSet, read_structure_set, roi_masks
 from pipelines.dicom.volume import axis_order
-from pipelines.training_data import training_volumes
+from pipelines.training_data import dicom_files, refuse_result, training_volumes
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 def organ_volumes(data: Path, organs: Sequence[str], progress: Progress = no_progress) -> list[OrganVolume]:
     """All planning CT at or below a folder in which one of the organs was drawn.
 
-    Of several structure sets of one CT, the one with most of the organs counts. Regions go by their TG-263 names or
-    synonyms of `structure_names.yaml`. What has no organs is left out and logged.
+    Of several structure sets of one CT, the one with most of the organs counts; what this program made counts for none.
+    Regions go by their TG-263 names, upper and lower case alike; those of a site go by them in a collection, where
+    they were renamed. What has no organs is left out and logged.
 
     Raises
     ------
@@ -77,10 +78,11 @@ def _objects_below(data: Path) -> tuple[Mapping[str, Sequence[StructureSet]], Ma
     """Structure sets by the Series Instance UID that they are drawn on, and the files of every CT series."""
     structures: dict[str, list[StructureSet]] = {}
     images: dict[str, dict[str, Path]] = {}
-    for path in sorted(one for one in data.rglob("*") if one.is_file() and one.suffix != ".npz"):
+    for path in dicom_files(data):
         try:
             header = read_instance(path, ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality"))
             if text(header, "SOPClassUID") == RTStructureSetStorage:
+                refuse_result(path)
                 read = read_structure_set(path)
                 structures.setdefault(read.series_instance_uid, []).append(read)
         except InputRejected:

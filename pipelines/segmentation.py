@@ -19,6 +19,7 @@ from models.segmentation import Segmentation as FoundOrgans
 from models.segmentation import largest_component
 from models.weights import Card, WeightsError, load_card
 from pipelines.base import (
+    DataSizeOptions,
     Inputs,
     Need,
     Outcome,
@@ -34,7 +35,7 @@ from pipelines.dicom.organs import OrganObject
 from pipelines.dicom.registration import read_registration
 from pipelines.dicom.segmentation import segmentation
 from pipelines.dicom.structure_set_writing import check_transverse, organ_structure_set
-from pipelines.dicom.volume import AxisOrder, axis_order
+from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order, obliquity_deg
 from pipelines.integrity import identity_finding
 from pipelines.organ_reading_back import read_back_findings
 from pipelines.provenance import Provenance, provenance
@@ -140,7 +141,7 @@ class Segmentation(Pipeline):
         masks = organs.masks()
         wanted = {organ: masks[organ] for organ in self.organs or organs.organs}
         kept = {name: largest_component(mask) if self.one_piece else mask for name, mask in wanted.items()}
-        findings = tuple(_measured(finder.card, hu_zyx, spacing, organs, wanted))
+        findings = (*_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 
     def written(self, source: ImageSeries, kept: Masks, origin: Provenance) -> list[OrganObject]:
@@ -182,6 +183,12 @@ class Segmentation(Pipeline):
         from pipelines.segmentation_training import study_segmentation
 
         return study_segmentation(self, data, output, options, progress)
+
+    def study_data_size(
+        self, data: Path, output: Path, options: DataSizeOptions, progress: Progress = no_progress
+    ) -> str:
+        """Not to be answered: the study chooses slices, and this is trained on whole volumes."""
+        raise PipelineError(f"{self.name} is trained on whole volumes, so there is no number of slices to study")
 
     def _finder(self) -> OrganFinder:
         try:
@@ -251,6 +258,13 @@ def _measured(
     measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
     for name, value in measures.items():
         yield judged(name, value, UNITS[name], _limits(card, name), _WHAT[name])
+
+
+def _of_obliquity(source: ImageSeries) -> Iterator[Finding]:
+    """Of slices at an angle no model has learnt; without a limit they wait for a person."""
+    angle = obliquity_deg(source.volume)
+    if angle > OBLIQUITY_IGNORED_DEG:
+        yield judged("obliquity_deg", angle, "deg", None, "Angle of the slices to the axial plane in degrees")
 
 
 def _limits(card: Card, name: str) -> Limits | None:

@@ -37,8 +37,8 @@ def train_segmentation(
         If the settings can not be used or the data do not suffice.
     """
     settings = segmentation_settings(pipeline, options)
-    volumes = volumes_for(pipeline, data, settings, progress)
     try:
+        volumes = volumes_for(pipeline, data, settings, progress)
         return train(
             volumes,
             settings,

@@ -7,6 +7,7 @@ sorted into series, and every `.npz` file is one volume (`models.training.volume
 import hashlib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -91,13 +92,28 @@ def training_volumes(data: Path, progress: Progress = no_progress) -> list[Train
     return _with_splits(named, loose, _stated_splits(data))
 
 
+def dicom_files(data: Path) -> list[Path]:
+    """The files at or below a folder that may be DICOM: of a collection those of its index, of all else every one.
+
+    Series of a collection that have lost an instance are left out.
+
+    Raises
+    ------
+    InputRejected
+        If the index of a collection can not be read.
+    """
+    collections = list(collections_below(data))
+    files: list[Path] = []
+    for folder in collections:
+        for entry in read_index(folder):
+            with suppress(InputRejected):
+                files += paths_of(folder, entry)
+    return files + [path for path in _outside(data, collections) if path.suffix != ".npz"]
+
+
 def _sources(data: Path) -> _Sources:
     collections = list(collections_below(data))
-    outside = [
-        path
-        for path in sorted(data.rglob("*"))
-        if path.is_file() and not any(path.is_relative_to(folder) for folder in collections)
-    ]
+    outside = _outside(data, collections)
     collected = {
         entry.series_instance_uid: (folder, entry)
         for folder in collections
@@ -110,6 +126,15 @@ def _sources(data: Path) -> _Sources:
         collected=collected,
         loose={uid: paths for uid, paths in sorted(loose.items()) if uid not in collected},
     )
+
+
+def _outside(data: Path, collections: Sequence[Path]) -> list[Path]:
+    """Files that are in no collection."""
+    return [
+        path
+        for path in sorted(data.rglob("*"))
+        if path.is_file() and not any(path.is_relative_to(folder) for folder in collections)
+    ]
 
 
 def _series_of(paths: Iterator[Path]) -> dict[str, list[Path]]:
@@ -146,7 +171,7 @@ def _collected_volumes(sources: _Sources, refused: list[str], progress: Progress
         progress(count / len(sources.collected), "reading")
 
 
-def _refuse_result(path: Path) -> None:
+def refuse_result(path: Path) -> None:
     """Refuse what a program made of an image, ours or another: a model must not learn what a model has made.
 
     Raises
@@ -168,7 +193,7 @@ def _refuse_result(path: Path) -> None:
 def _loose_series(sources: _Sources, refused: list[str], progress: Progress) -> Iterator[_LooseSeries]:
     for count, (uid, paths) in enumerate(sources.loose.items(), start=1):
         try:
-            _refuse_result(paths[0])
+            refuse_result(paths[0])
             series = read_image_series(paths)
             patient_id, issuer = text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")
             yield _LooseSeries(patient_id, issuer, _volume(series, _digest(patient_id)))

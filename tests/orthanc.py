@@ -53,6 +53,11 @@ class Orthanc:
         finally:
             shutil.rmtree(folder)
 
+    def tags(self) -> list[Mapping[str, Any]]:
+        """What it reads in everything that it has stored, by keyword."""
+        ids = json.loads(self._request("/instances"))
+        return [json.loads(self._request(f"/instances/{one}/simplified-tags")) for one in ids]
+
     def answers(self) -> bool:
         """Whether it is up."""
         try:

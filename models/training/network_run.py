@@ -73,11 +73,11 @@ class NetworkRun(ABC, Generic[Network]):
         return {}
 
     def to_the_end(self, progress: Progress = nobody) -> None:
-        """Train what is left of the updates; a checkpoint now and then and at the end."""
+        """Train what is left of the updates; a row of the log and a checkpoint now and then and at the end."""
         while self.update < self._run.updates:
             self._log.add(self._one_update())
             self.update += 1
-            if self.update % self._run.log_every == 0:
+            if self.update % self._run.log_every == 0 or self.update == self._run.updates:
                 self._log.add(self.validated())
                 self._log.write_row(self.update)
             if self.update % self._run.checkpoint_every == 0 or self.update == self._run.updates:

@@ -117,12 +117,13 @@ def paired_table(first: Sequence[JudgedCase], second: Sequence[JudgedCase], orga
             [
                 (one.measures[organ].dice, other.measures[organ].dice)
                 for one, other in zip(first, second, strict=True)
-                if organ in one.measures
+                # An organ that was drawn empty has nothing to compare.
+                if organ in one.measures and one.measures[organ].true_ml > 0.0
             ]
         ).reshape(-1, 2)
         for organ in organs
     }
-    p_values = holm({organ: signed_rank_p(found[:, 0] - found[:, 1]) for organ, found in pairs.items()})
+    p_values = holm({organ: signed_rank_p(found[:, 0] - found[:, 1]) for organ, found in pairs.items() if len(found)})
     lines = ["| organ | with MR | CT alone | median difference | p |", "|---|---|---|---|---|"]
     for organ, found in pairs.items():
         if len(found):

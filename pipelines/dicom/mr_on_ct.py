@@ -27,8 +27,10 @@ def mr_on_ct(mr: ImageSeries, ct: ImageSeries, registrations: Iterable[Registrat
         If the two are of different patients, or no Frame of Reference or registration ties them, or two registrations
         disagree.
     """
-    ids = {(text(series.header, "PatientID"), text(series.header, "IssuerOfPatientID")) for series in (mr, ct)}
-    if len(ids) > 1:
+    ids = {text(series.header, "PatientID") for series in (mr, ct)}
+    # As `check_one_patient` does: of one modality a hospital has the issuer, of the next it has not.
+    issuers = {text(series.header, "IssuerOfPatientID") for series in (mr, ct)} - {""}
+    if len(ids) > 1 or len(issuers) > 1:
         raise InputRejected("The MR and the CT are not of one patient")
     matrix = known_matrix(mr.frame_of_reference_uid, ct.frame_of_reference_uid, registrations)
     if matrix is None:

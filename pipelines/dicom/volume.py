@@ -14,6 +14,9 @@ AFFINE_TOLERANCE_MM = 1e-3
 DEFAULT_THICKNESS_MM = 1.0
 """Distance to a next slice that does not exist, where one slice alone does not state its thickness."""
 
+OBLIQUITY_IGNORED_DEG = 1.0
+"""Slices within this of the axial plane count as axial; couches and gantries are no straighter."""
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -108,6 +111,12 @@ class AxisOrder:
     def original(self, canonical_zyx: NDArray[Any]) -> NDArray[Any]:
         """The inverse of `canonical`."""
         return np.flip(canonical_zyx, self.reversed_axes).transpose(np.argsort(self.axes))
+
+
+def obliquity_deg(volume: Volume) -> float:
+    """Largest angle between an axis of the grid and the patient axis nearest to it."""
+    directions = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    return float(np.degrees(np.arccos(np.clip(np.abs(directions).max(axis=0), 0.0, 1.0))).max())
 
 
 def axis_order(volume: Volume) -> AxisOrder:

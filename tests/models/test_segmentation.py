@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.intensity import Hu
 from models.segmentation import largest_component, resized, segmented, working_shape
 from models.segmentation_measures import dice
-from models.unet import Segmenter
-from tests.models.segmenters import TASK, by_hu
+from models.unet import Segmenter, load_segmenter
+from tests.models.segmenters import TASK, by_hu, saved_by_hu, saved_segmenter
 
 WITH_MR = TASK.model_copy(update={"takes_mr": True})
 Box = tuple[slice, slice, slice]
@@ -40,6 +41,13 @@ def test_organs_stay_where_they_are_and_on_their_side(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.labels_zyx, expected)
     assert found.mask("Parotid_L")[left].all() and found.masks()["Parotid_R"].sum() == expected[right].size
     assert found.mean_probability["Parotid_L"] > 0.99
+
+
+def test_the_network_itself_can_tell_organs_by_their_hu(tmp_path: Path) -> None:
+    left, right = around_a_corner((30, 40, 50))
+    hu = ct((30, 40, 50), {500.0: left, 1000.0: right})
+    found = segmented(load_segmenter(saved_by_hu(tmp_path), bf16=True), hu, TASK.spacing_zyx_mm)
+    np.testing.assert_array_equal(found.labels_zyx, segmented(by_hu(tmp_path), hu, TASK.spacing_zyx_mm).labels_zyx)
 
 
 @pytest.mark.parametrize("spacing_zyx_mm", [(5.0, 1.5, 1.5), (1.5, 4.0, 2.0), (3.0, 1.0, 3.0)])
@@ -137,3 +145,47 @@ def test_the_largest_component_is_kept() -> None:
     np.testing.assert_array_equal(largest_component(mask), expected)
     np.testing.assert_array_equal(largest_component(expected), expected)
     assert not largest_component(np.zeros_like(mask)).any()
+
+
+def in_air(hu: Hu, before: tuple[int, int, int], after: tuple[int, int, int]) -> Hu:
+    return np.pad(hu, list(zip(before, after, strict=True)), constant_values=-1000.0)
+
+
+def body_with_organs() -> tuple[Hu, NDArray[np.uint8]]:
+    """A body with an organ on each side, 10 voxels of air around it."""
+    hu = ct((16, 16, 20), {500.0: (slice(3, 8), slice(4, 9), slice(12, 17)), 1000.0: (slice(9, 13),) * 3})
+    labels = np.where(hu == 500.0, 1, np.where(hu == 1000.0, 2, 0)).astype(np.uint8)
+    return in_air(hu, (10, 10, 10), (10, 10, 10)), np.pad(labels, 10)
+
+
+def test_much_air_around_the_body_changes_no_organ(tmp_path: Path) -> None:
+    hu, expected = body_with_organs()
+    before, after = (0, 21, 5), (17, 40, 33)
+    wide = segmented(by_hu(tmp_path), in_air(hu, before, after), TASK.spacing_zyx_mm)
+    np.testing.assert_array_equal(wide.labels_zyx, np.pad(expected, list(zip(before, after, strict=True))))
+
+
+def test_the_network_sees_the_same_patches_however_much_air_there_is(tmp_path: Path) -> None:
+    hu, _ = body_with_organs()
+    hu += np.random.default_rng(0).normal(0.0, 30.0, hu.shape).astype(np.float32)
+    # A network with instance normalisation, whose answer depends on all that is in its patch.
+    model = load_segmenter(saved_segmenter(tmp_path))
+    near, far = (segmented(model, in_air(hu, n, n), TASK.spacing_zyx_mm) for n in ((0, 0, 0), (9, 13, 11)))
+    assert len(np.unique(near.labels_zyx)) > 1
+    np.testing.assert_array_equal(far.labels_zyx[9:-9, 13:-13, 11:-11], near.labels_zyx)
+
+
+@pytest.mark.parametrize(("distance_mm", "is_found"), [(9, True), (30, False)])
+def test_beyond_the_margin_of_the_body_nothing_is_an_organ(tmp_path: Path, distance_mm: int, is_found: bool) -> None:
+    hu, expected = body_with_organs()
+    hu = in_air(hu, (0, 0, 0), (0, 0, 10))
+    column = 10 + 20 + distance_mm // 3
+    hu[15:18, 15:18, column : column + 3] = 500.0
+    found = segmented(by_hu(tmp_path), hu, TASK.spacing_zyx_mm).labels_zyx
+    np.testing.assert_array_equal(found[:, :, : expected.shape[2] - 10], expected[:, :, :-10])
+    assert bool((found[:, :, expected.shape[2] - 10 :] == 1).any()) is is_found
+
+
+def test_an_image_without_a_body_is_looked_at_as_a_whole(tmp_path: Path) -> None:
+    found = segmented(by_hu(tmp_path), np.full((8, 8, 8), -1000.0, np.float32), TASK.spacing_zyx_mm)
+    assert not found.labels_zyx.any() and found.labels_zyx.shape == (8, 8, 8)

@@ -1,8 +1,10 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from models.unet import Architecture, Normalisation, SegmentationNetwork, ct_channels, load_segmenter, mr_channel
 from models.weights import WeightsError, load_card, save, write_card
@@ -98,3 +100,58 @@ def test_a_card_of_other_channels_or_organs_than_its_network_is_refused(
     write_card(Path(path).with_suffix(".md"), wrong)
     with pytest.raises(WeightsError, match="other channels or organs"):
         load_segmenter(path)
+
+
+class BySide(nn.Module):
+    """Organ 1 in the left half of the patch, organ 2 in the right one, as sure as the channel is bright."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        bright = channels[:, 0]
+        left = (torch.arange(bright.shape[-1]) >= bright.shape[-1] // 2).float().expand_as(bright)
+        return torch.stack([torch.zeros_like(bright), bright * left, bright * (1.0 - left)], dim=1)
+
+
+class AlwaysFirst(nn.Module):
+    """Organ 1 as sure as the channel is bright, wherever it is."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        bright = channels[:, 0]
+        return torch.stack([torch.zeros_like(bright), bright, torch.full_like(bright, -99.0)], dim=1)
+
+
+def patch_of(seed: int = 0) -> Tensor:
+    return torch.randn(1, 2, 8, 8, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_mirrored_patch_is_looked_at_too_and_the_mean_counts(tmp_path: Path) -> None:
+    weights, patch = saved_segmenter(tmp_path), patch_of()
+    alone, both = load_segmenter(weights), load_segmenter(weights, mirror=True)
+    turned = alone(patch.flip(4)).flip(4)[:, [0, 2, 1]]
+    assert float((turned - alone(patch)).abs().max()) > 0.01
+    torch.testing.assert_close(both(patch), (alone(patch) + turned) / 2.0)
+    # What is mirrored before is mirrored after: left and right have no preference left.
+    torch.testing.assert_close(both(patch.flip(4)), both(patch).flip(4)[:, [0, 2, 1]])
+
+
+def test_in_the_mirrored_patch_left_organs_are_right_ones(tmp_path: Path) -> None:
+    model, patch = load_segmenter(saved_segmenter(tmp_path), mirror=True), patch_of().abs()
+    plain = replace(model, mirror=False, network=BySide())
+    torch.testing.assert_close(replace(model, network=BySide())(patch), plain(patch))
+    first = replace(model, network=AlwaysFirst())(patch)
+    torch.testing.assert_close(first[:, 1], first[:, 2])
+    torch.testing.assert_close(first[:, 0], replace(plain, network=AlwaysFirst())(patch)[:, 0])
+
+
+def test_organs_of_any_order_and_without_a_side_are_named_rightly_in_the_mirror(tmp_path: Path) -> None:
+    task = TASK.model_copy(update={"organs": ("Eye_R", "SpinalCord", "Eye_L", "Lens_L", "Lens_R")})
+    weights, patch = saved_segmenter(tmp_path, task), patch_of()
+    alone = load_segmenter(weights)
+    turned = alone(patch.flip(4)).flip(4)[:, [0, 3, 2, 1, 5, 4]]
+    torch.testing.assert_close(load_segmenter(weights, mirror=True)(patch), (alone(patch) + turned) / 2.0)
+
+
+def test_an_organ_of_one_side_only_has_no_mirror_image(tmp_path: Path) -> None:
+    weights = saved_segmenter(tmp_path, TASK.model_copy(update={"organs": ("SpinalCord", "Parotid_L")}))
+    load_segmenter(weights)
+    with pytest.raises(WeightsError, match="finds an organ of one side only, so a mirrored image is of no use to it"):
+        load_segmenter(weights, mirror=True)

@@ -7,12 +7,16 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
+from models.organ_finder import OrganFinder
 from pipelines.base import Inputs, InputSeries, Labelling
 
 REPOSITORY = Path(__file__).parents[2]
+FoundBy: TypeAlias = Callable[[OrganFinder], list[dict[str, Any]]]
+"""Takes what is to find the organs; gives a list of the settings that it will have been loaded with."""
 
 
 def dciodvfy_errors(path: Path) -> list[str]:
@@ -28,6 +32,23 @@ def dciodvfy_errors(path: Path) -> list[str]:
 def inputs(paths: list[Path], labelling: Labelling | None = None) -> Inputs:
     """A job's inputs with one series."""
     return Inputs(InputSeries("ct", "1.2.3", tuple(paths)), labelling=labelling or Labelling())
+
+
+@pytest.fixture
+def found_by(monkeypatch: pytest.MonkeyPatch) -> FoundBy:
+    """Makes a finder the one that a segmentation loads; with what it was loaded."""
+
+    def use(finder: OrganFinder) -> list[dict[str, Any]]:
+        asked: list[dict[str, Any]] = []
+
+        def load(weights: str, **settings: Any) -> OrganFinder:
+            asked.append({"weights": weights, **settings})
+            return finder
+
+        monkeypatch.setattr("pipelines.segmentation.load_organ_finder", load)
+        return asked
+
+    return use
 
 
 @pytest.fixture(scope="session")
