@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.intensity import Mask
-from models.segmentation import largest_component
+from models.organ_sides import pieces_of
+from models.segmentation import largest_pieces
 from models.stability_measures import UNITS as DOMAIN_UNITS
 from models.stability_measures import Spacing, domain_measures
 from models.weights import Card
@@ -58,7 +59,7 @@ def plausibility_measures(
         "height_missing_mm": height_missing_mm(card, len(hu_zyx) * spacing_zyx_mm[0]),
         "organs_not_found": float(len(masks) - len(found)),
         "organ_doubt": max((1.0 - mean_probability[organ] for organ in found), default=1.0),
-        "stray_part": max((stray_part(mask) for mask in found.values()), default=0.0),
+        "stray_part": max((stray_part(mask, pieces_of(organ)) for organ, mask in found.items()), default=0.0),
         "volume_outside_part": max(
             (outside_part(volume, card.organ_ml.get(organ)) for organ, volume in millilitres.items()), default=0.0
         ),
@@ -72,9 +73,9 @@ def height_missing_mm(card: Card, height_mm: float) -> float:
     return 0.0 if known is None else max(known[0] - height_mm, 0.0)
 
 
-def stray_part(mask: Mask) -> float:
-    """Part of the voxels that do not hang together with the largest piece."""
-    return 1.0 - float(largest_component(mask).sum()) / float(mask.sum())
+def stray_part(mask: Mask, pieces: int = 1) -> float:
+    """Part of the voxels that do not hang together with the largest piece, or with so many of them."""
+    return 1.0 - float(largest_pieces(mask, pieces).sum()) / float(mask.sum())
 
 
 def outside_part(volume_ml: float, usual_ml: tuple[float, float] | None) -> float:

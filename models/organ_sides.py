@@ -1,6 +1,13 @@
-"""Left and right organs: which one takes the place of which in a mirrored patient, by their TG-263 names."""
+"""Left and right by TG-263 names: which organ takes the place of which in a mirrored patient, and which are pairs."""
 
 from collections.abc import Sequence
+
+_PAIRS = frozenset({"SeminalVes", "Lungs", "Kidneys", "Parotids", "Eyes", "Femurs", "Breasts", "Glnd_Submands"})
+
+
+def pieces_of(organ: str) -> int:
+    """Of how many pieces an organ is: 2 for what has one name for its left and its right."""
+    return 2 if organ in _PAIRS else 1
 
 
 def mirrored_organs(organs: Sequence[str]) -> list[int | None]:

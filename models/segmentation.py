@@ -25,6 +25,8 @@ from models.unet import Segmenter, ct_channels, mr_channel
 
 _NETWORK_SHARE = 0.8
 """Part of the progress bar; the rest is the way back to the grid of the image."""
+_LEAST_PIECE = 0.2
+"""Of the largest piece; less is no second half of a pair."""
 _MARGIN_MM = 20.0
 """Of air around the body that the network sees, as it did in training."""
 
@@ -113,14 +115,18 @@ def resized(volume_zyx: NDArray[Any], shape_zyx: Shape) -> Hu:
     return np.asarray(whole.reshape(shape_zyx).numpy())
 
 
-def largest_component(mask: Mask) -> Mask:
-    """The largest part that hangs together by faces; for organs that are one piece. An empty mask stays empty."""
-    parts, count = ndimage.label(mask)
-    if count < 2:
+def largest_pieces(mask: Mask, count: int = 1) -> Mask:
+    """The so many largest parts that hang together by faces, the further ones only if they are a fifth of the largest.
+
+    An empty mask stays empty.
+    """
+    parts, found = ndimage.label(mask)
+    if found < 2:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
-    return np.asarray(parts == sizes.argmax())
+    largest = np.argsort(sizes, kind="stable")[::-1][:count]
+    return np.asarray(np.isin(parts, largest[sizes[largest] >= _LEAST_PIECE * sizes.max()]))
 
 
 def _around_the_body(hu_zyx: Hu, spacing_zyx_mm: tuple[float, float, float]) -> tuple[slice, slice, slice]:

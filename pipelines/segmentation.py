@@ -15,8 +15,9 @@ from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 from models.intensity import AIR_HU
 from models.organ_finder import OrganFinder, load_organ_finder
 from models.organ_plausibility import NOT_MEASURED_IN_TRAINING, UNITS, plausibility_measures
+from models.organ_sides import pieces_of
 from models.segmentation import Segmentation as FoundOrgans
-from models.segmentation import largest_component
+from models.segmentation import largest_pieces
 from models.weights import Card, WeightsError, load_card
 from pipelines.base import (
     DataSizeOptions,
@@ -75,7 +76,7 @@ class Segmentation(Pipeline):
     )
     """What is sent."""
     one_piece: bool = True
-    """Whether only the largest piece of each organ is kept."""
+    """Whether only the largest piece of each organ is kept, of a pair under one name the two largest."""
     mirror: bool = False
     """Whether the mirrored image is looked at too and the mean taken: twice the time, a little better."""
     use_mr: bool = True
@@ -140,7 +141,9 @@ class Segmentation(Pipeline):
         organs = finder.find(hu_zyx, spacing, mr, progress)
         masks = organs.masks()
         wanted = {organ: masks[organ] for organ in self.organs or organs.organs}
-        kept = {name: largest_component(mask) if self.one_piece else mask for name, mask in wanted.items()}
+        kept = {
+            name: largest_pieces(mask, pieces_of(name)) if self.one_piece else mask for name, mask in wanted.items()
+        }
         findings = (*_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 

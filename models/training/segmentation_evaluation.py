@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from models.inference import nobody
 from models.organ_finder import OrganFinder
 from models.organ_plausibility import plausibility_measures
-from models.segmentation import largest_component
+from models.organ_sides import pieces_of
+from models.segmentation import largest_pieces
 from models.segmentation_measures import OrganMeasures, measures_by_organ
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import CountedProgress, Progress
@@ -85,7 +86,7 @@ def _judged(model: OrganFinder, one: OrganVolume, with_mr: bool, one_piece: bool
     hu, spacing = one.volume.hu_zyx, one.volume.spacing_zyx_mm
     found = model.find(hu, spacing, one.mr_zyx if with_mr and model.takes_mr else None)
     masks = {organ: found.mask(organ) for organ in found.organs}
-    kept = {organ: largest_component(mask) if one_piece else mask for organ, mask in masks.items()}
+    kept = {organ: largest_pieces(mask, pieces_of(organ)) if one_piece else mask for organ, mask in masks.items()}
     labels = np.zeros(hu.shape, np.uint8)
     for number, organ in enumerate(one.organs, start=1):
         labels[kept[organ]] = number

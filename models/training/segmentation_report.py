@@ -25,7 +25,7 @@ _FEWEST_PAIRS = 6
 
 _TEXT = """\
 {cases} test patients, never trained on, each on the grid of its own CT{with_mr}; mean ± SD. Only the largest piece of
-an organ counts{mirrored}. Mean Dice over the organs: {mean:.3f}.
+an organ counts, of a pair two{mirrored}. Mean Dice over the organs: {mean:.3f}.
 
 {table}
 """

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.intensity import Hu
-from models.segmentation import largest_component, resized, segmented, working_shape
+from models.segmentation import largest_pieces, resized, segmented, working_shape
 from models.segmentation_measures import dice
 from models.unet import Segmenter, load_segmenter
 from tests.models.segmenters import TASK, by_hu, saved_by_hu, saved_segmenter
@@ -137,14 +137,14 @@ def test_resizing_averages_and_keeps_the_directions() -> None:
     np.testing.assert_array_equal(resized(volume[1], (8, 12, 16)), volume[1])
 
 
-def test_the_largest_component_is_kept() -> None:
+def test_the_largest_piece_is_kept() -> None:
     mask = np.zeros((5, 9, 9), bool)
     mask[1:3, 1:4, 1:4], mask[4, 8, 8] = True, True
     expected = mask.copy()
     expected[4, 8, 8] = False
-    np.testing.assert_array_equal(largest_component(mask), expected)
-    np.testing.assert_array_equal(largest_component(expected), expected)
-    assert not largest_component(np.zeros_like(mask)).any()
+    np.testing.assert_array_equal(largest_pieces(mask), expected)
+    np.testing.assert_array_equal(largest_pieces(expected), expected)
+    assert not largest_pieces(np.zeros_like(mask)).any()
 
 
 def in_air(hu: Hu, before: tuple[int, int, int], after: tuple[int, int, int]) -> Hu:
@@ -189,3 +189,14 @@ def test_beyond_the_margin_of_the_body_nothing_is_an_organ(tmp_path: Path, dista
 def test_an_image_without_a_body_is_looked_at_as_a_whole(tmp_path: Path) -> None:
     found = segmented(by_hu(tmp_path), np.full((8, 8, 8), -1000.0, np.float32), TASK.spacing_zyx_mm)
     assert not found.labels_zyx.any() and found.labels_zyx.shape == (8, 8, 8)
+
+
+def test_of_a_pair_both_halves_are_kept_but_no_crumb() -> None:
+    mask = np.zeros((4, 10, 20), bool)
+    mask[1:3, 2:6, 2:6] = mask[1:3, 2:6, 12:15] = True
+    crumb = mask.copy()
+    crumb[0, 9, 19] = True
+    np.testing.assert_array_equal(largest_pieces(crumb, 2), mask)
+    assert largest_pieces(crumb).sum() == 2 * 4 * 4
+    crumb[1:3, 2:6, 12:15] = False
+    assert largest_pieces(crumb, 2).sum() == 2 * 4 * 4
