@@ -193,6 +193,9 @@ class Segmentation(Pipeline):
         """Not to be answered: the study chooses slices, and this is trained on whole volumes."""
         raise PipelineError(f"{self.name} is trained on whole volumes, so there is no number of slices to study")
 
+    def _kept(self, organ: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return largest_pieces(mask, pieces_of(organ)) if self.one_piece else mask
+
     def _finder(self) -> OrganFinder:
         try:
             # A network that was trained elsewhere computes as its makers had it.
