@@ -141,9 +141,7 @@ class Segmentation(Pipeline):
         organs = finder.find(hu_zyx, spacing, mr, progress)
         masks = organs.masks()
         wanted = {organ: masks[organ] for organ in self.organs or organs.organs}
-        kept = {
-            name: largest_pieces(mask, pieces_of(name)) if self.one_piece else mask for name, mask in wanted.items()
-        }
+        kept = {name: self._kept(name, mask) for name, mask in wanted.items()}
         findings = (*_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 
