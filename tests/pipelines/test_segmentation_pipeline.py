@@ -24,6 +24,7 @@ from tests.pipelines.organs_made import POSITIONS, written
 from tests.pipelines.two_parotids import (
     BALLS,
     MEASURES,
+    OBLIQUE,
     ball,
     ct,
     finder_of,
@@ -169,9 +170,6 @@ def test_crumbs_go_and_are_told_or_stay_where_that_is_wanted(tmp_path: Path, run
         assert finding(outcome, "stray_part").value == pytest.approx(part)
 
 
-OBLIQUE = (1.0, 0.0, 0.0, 0.0, 0.96, 0.28)
-
-
 def test_oblique_slices_have_a_segmentation(tmp_path: Path, run: Callable[..., Outcome]) -> None:
     source = placed(stored(OBLIQUE), OBLIQUE)
     outcome = run(source, objects=["segmentation"])
@@ -290,7 +288,7 @@ def test_limits_are_part_of_the_identity_and_training_settings_are_not(tmp_path:
         return Segmentation(name="segment", weights=weights, **settings).settings_sha256()
 
     first = digest()
-    assert digest(training={"updates": 7}) == first
+    assert digest(training={"updates": 7}) == digest(made_up_pelves=5) == first
     others = [digest(mirror=True), digest(one_piece=False), digest(organs=("Parotid_L",)), digest(use_mr=False)]
     with_limits(weights, 2e6)
     assert len({first, *others, digest()}) == 6

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from models.organ_sides import mirrored_organs
 from models.training import pelvis_volumes
 from models.training.organ_volumes import PELVIS_ORGANS
 from models.training.segmentation_report import CSV, CSV_WITHOUT_MR, MARKDOWN, PNG
@@ -16,9 +18,13 @@ from models.training.segmentation_study_report import MARKDOWN as STUDY_MARKDOWN
 from models.training.segmentation_study_report import PNG as STUDY_PNG
 from models.weights import load_card
 from pipelines.base import DataSizeOptions, PipelineError, TrainingOptions
+from pipelines.dicom.organs import organ_named
+from pipelines.dicom.structure_names import standard_name
+from pipelines.execution import load_pipeline
 from pipelines.phantom_study import Kind, PhantomSize, write_phantom
 from pipelines.segmentation import Segmentation
 from pipelines.segmentation_training import segmentation_settings, volumes_for
+from tests.pipelines.conftest import REPOSITORY
 from tests.pipelines.organ_data_made import LEARNT, openkbp
 
 TRAINING: Mapping[str, Any] = {
@@ -168,7 +174,7 @@ def test_of_the_data_made_up_patients_have_only_the_texture_and_none_of_the_test
 def test_more_made_up_patients_than_there_are_numbers_are_refused_in_a_sentence(
     data: Path, trained: Path, tmp_path: Path, what: str
 ) -> None:
-    asked = made_up(trained, 501)
+    asked = pipeline(trained, made_up_pelves=501)
     with pytest.raises(PipelineError, match=r"^501 made-up patients are more than 500$"):
         if what == "evaluate":
             asked.evaluate(data, tmp_path)
@@ -207,6 +213,27 @@ def test_a_folder_without_test_or_validation_patients_is_told(trained: Path, tmp
 def test_weights_that_are_not_there_are_told(data: Path, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="nowhere"):
         pipeline(tmp_path / "nowhere.safetensors").evaluate(data, tmp_path / "out")
+
+
+def test_organs_that_the_weights_do_not_know_are_told(data: Path, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match="does not know the organ Brainstem"):
+        pipeline(trained, organs=("Parotid_L", "Brainstem")).evaluate(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["segment_headneck", "segment_pelvis"])
+def test_the_shipped_settings_can_be_trained_with(name: str) -> None:
+    shipped = yaml.safe_load((REPOSITORY / "config" / "pipelines" / f"{name}.yaml").read_text())
+    one = load_pipeline(name, shipped["class"], shipped["settings"], verify=False)
+    assert isinstance(one, Segmentation)
+    settings = segmentation_settings(one, TrainingOptions())
+    assert settings.organs == one.organs and settings.bf16
+    assert all(n % settings.architecture().stride == 0 for n in settings.patch_zyx)
+    assert [standard_name(organ) for organ in one.organs] == list(one.organs)
+    # Each has a code of its own, and none the general one.
+    codes = {(organ_named(organ).code.value, organ_named(organ).side) for organ in one.organs}
+    assert len(codes) == len(one.organs) and organ_named("Nothing").code.value not in {code for code, _ in codes}
+    # Only sides that can be exchanged are looked at in the mirror.
+    assert not one.mirror or None not in mirrored_organs(one.organs)
 
 
 def test_a_segmentation_has_no_study_of_the_training_size(data: Path, tmp_path: Path) -> None:
