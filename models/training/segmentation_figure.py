@@ -51,7 +51,7 @@ def draw_overlays(volumes: Sequence[OrganVolume], cases: Sequence[JudgedCase], p
         axes.set_title(name)
     lines = [Line2D([], [], color=_colour(number), label=organ) for number, organ in enumerate(organs, start=1)]
     kinds = [
-        Line2D([], [], color="grey", linestyle="--", label="drawn by a person"),
+        Line2D([], [], color="grey", linestyle="--", label="drawn"),
         Line2D([], [], color="grey", linestyle="-", label="found"),
     ]
     figure.legend(handles=[*lines, *kinds], loc="outside lower center", ncols=min(5, len(organs) + 2))

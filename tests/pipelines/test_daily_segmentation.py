@@ -1,6 +1,6 @@
 """Organs of the day beside those carried over: a made-up pelvis whose organs and whose place on the couch are known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Made:
     structure_set: Path
     registration: Path
     carried: Path
-    images: list[Dataset]
+    images: Sequence[Dataset]
 
     def finding(self, name: str) -> Finding:
         (found,) = [one for one in self.outcome.findings if one.name == name]
