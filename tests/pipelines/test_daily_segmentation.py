@@ -144,6 +144,7 @@ def test_found_organs_registration_and_carried_organs_are_four_valid_objects(day
     ]
     paths = (day.segmentation, day.structure_set, day.registration, day.carried)
     assert [error for path in paths for error in dciodvfy_errors(path)] == []
+    assert {one.SOPClassUID for (one,) in day.outcome.series} == DailySegmentation.produces
     assert len({one.SeriesInstanceUID for (one,) in day.outcome.series}) == 4
     assert len({one.SeriesNumber for (one,) in day.outcome.series}) == 4
     assert {one.StudyInstanceUID for (one,) in day.outcome.series} == {day.images[0].StudyInstanceUID}

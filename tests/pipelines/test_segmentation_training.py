@@ -1,21 +1,22 @@
 """Training, evaluation and study of a segmentation, through the pipeline: small data, few updates."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
 from models.organ_sides import mirrored_organs
+from models.pelvis_noise import TissuePatch
 from models.training import pelvis_volumes
-from models.training.organ_volumes import PELVIS_ORGANS
+from models.training.organ_volumes import PELVIS_ORGANS, OrganVolume
 from models.training.segmentation_report import CSV, CSV_WITHOUT_MR, MARKDOWN, PNG
 from models.training.segmentation_study_report import CSV as STUDY_CSV
 from models.training.segmentation_study_report import MARKDOWN as STUDY_MARKDOWN
 from models.training.segmentation_study_report import PNG as STUDY_PNG
+from models.training.volumes import Split
 from models.weights import load_card
 from pipelines.base import DataSizeOptions, PipelineError, TrainingOptions
 from pipelines.dicom.organs import organ_named
@@ -120,13 +121,29 @@ def test_a_study_trains_all_windows_and_weights_and_answers_in_a_sentence(data: 
     assert (tmp_path / STUDY_PNG).exists()
 
 
+@pytest.fixture(scope="module")
+def known() -> dict[tuple[object, ...], OrganVolume]:
+    """Patients that were made up already: the same number is the same patient."""
+    return {}
+
+
 @pytest.fixture
-def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Made-up patients of few voxels, and few of them."""
-    monkeypatch.setattr(pelvis_volumes, "TEST_PATIENTS", 2)
+def coarse(monkeypatch: pytest.MonkeyPatch, known: dict[tuple[object, ...], OrganVolume]) -> None:
+    """Made-up patients of few voxels, few of them, and each made once."""
+    monkeypatch.setattr(pelvis_volumes, "TEST_PATIENTS", 1)
     monkeypatch.setattr(pelvis_volumes, "_VALIDATION_PATIENTS", 1)
     monkeypatch.setattr(pelvis_volumes, "_SLICE_MM", (8.0, 9.0))
     monkeypatch.setattr(pelvis_volumes, "_PIXEL_MM", (8.0, 9.0))
+    original = pelvis_volumes.pelvis_volumes
+
+    def made(count: int, number: int, split: Split, textures: Sequence[TissuePatch] = ()) -> list[OrganVolume]:
+        assert count == 1
+        key = (number, split, bool(textures))
+        if key not in known:
+            (known[key],) = original(1, number, split, textures)
+        return [known[key]]
+
+    monkeypatch.setattr(pelvis_volumes, "pelvis_volumes", made)
 
 
 def made_up(weights: Path | str, count: int = 2, **settings: Any) -> Segmentation:
@@ -143,7 +160,7 @@ def test_made_up_pelves_are_trained_on_and_judged_with_and_without_mr(data: Path
     assert card.segmentation is not None and card.segmentation.takes_mr
     assert card.training_domain.patients == 2
     found = made_up(weights).evaluate(data, tmp_path / "out")
-    assert found["patients"] == 2.0
+    assert found["patients"] == 1.0
     assert (tmp_path / "out" / CSV_WITHOUT_MR).exists() and "CT alone" in (tmp_path / "out" / MARKDOWN).read_text()
 
 
@@ -163,11 +180,9 @@ def test_of_the_data_made_up_patients_have_only_the_texture_and_none_of_the_test
         volumes = volumes_for(one, data, settings, lambda done, what: None)
     # Three of the four CT below the folder; the fourth is a test patient.
     assert seen == [3]
-    assert [volume.volume.split for volume in volumes] == ["train"] * 3 + ["validation"] + ["test"] * 2
-    assert len({volume.volume.patient_id for volume in volumes}) == 6
+    assert [volume.volume.split for volume in volumes] == ["train"] * 3 + ["validation", "test"]
+    assert len({volume.volume.patient_id for volume in volumes}) == 5
     assert all(volume.mr_zyx is not None and all(volume.drawn) for volume in volumes)
-    again = volumes_for(one, data, settings, lambda done, what: None)
-    assert all(np.array_equal(a.volume.hu_zyx, b.volume.hu_zyx) for a, b in zip(volumes, again, strict=True))
 
 
 @pytest.mark.parametrize("what", ["train", "evaluate", "study_ablation"])
