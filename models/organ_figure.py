@@ -58,7 +58,7 @@ def draw_organs(rows: Sequence[OrganRow], organs: Sequence[str], png: Path, titl
         axes.set_title(name)
     handles = [Line2D([], [], color=_colour(number), label=organ) for number, organ in enumerate(organs, start=1)]
     if any(row.drawn_zyx is not None for row in rows):
-        handles.append(Line2D([], [], color="grey", linestyle="--", label="drawn by a person"))
+        handles.append(Line2D([], [], color="grey", linestyle="--", label="drawn"))
         handles.append(Line2D([], [], color="grey", linestyle="-", label="found"))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
     figure.suptitle(title)

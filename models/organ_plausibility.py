@@ -48,7 +48,7 @@ def plausibility_measures(
     hu_zyx, spacing_zyx_mm
         The image: slices towards the head, rows to posterior, columns to the patient's left.
     masks
-        Every organ that the network knows, by TG-263 name, as it was found; empty where it was not.
+        The organs that are wanted, by TG-263 name, as they were found; empty where one was not.
     mean_probability
         By organ, as of `models.segmentation.Segmentation`.
     """

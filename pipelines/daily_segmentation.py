@@ -1,5 +1,6 @@
 """Organs of the day: found in a CBCT or MVCT, and carried over to it from the planning CT; each checks the other."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,7 +15,9 @@ from pipelines.base import InputRejected, Inputs, Need, Outcome, Progress, no_pr
 from pipelines.dicom.carried_structures import carried_over, check_one_patient
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.registration import Registration, image_registration, read_registration
+from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set import read_structure_set
+from pipelines.dicom.structure_set_writing import check_transverse
 from pipelines.image_registration import as_given, registered
 from pipelines.integrity import identity_finding
 from pipelines.organ_agreement import agreement, measured
@@ -75,6 +78,10 @@ class DailySegmentation(Segmentation):
         )
         return Outcome(series=tuple((one,) for one in (*datasets, registration, carried.dataset)), findings=findings)
 
+    def check(self, source: ImageSeries) -> None:
+        """As `Segmentation.check`, whatever is sent: what is carried over is a structure set in any case."""
+        check_transverse(source)
+
     def _registered(
         self, planning: ImageSeries, day: ImageSeries, registrations: Sequence[Registration]
     ) -> RigidRegistration:  # fmt: skip
@@ -119,5 +126,15 @@ def _of_agreement(
     found: Mapping[str, NDArray[np.bool_]], carried: Mapping[str, NDArray[np.bool_]], day: ImageSeries
 ) -> Iterator[Finding]:  # fmt: skip
     """Each organ found against carried over: what differs has moved, or one of the two is wrong."""
-    for one in measured(agreement({name: mask for name, mask in found.items() if mask.any()}, carried, day.volume)):
+    drawn = Counter(_standard(name) for name in carried)
+    for name in found:
+        if drawn[_standard(name)] > 1:
+            text = f"{name} was drawn {drawn[_standard(name)]} times on the planning CT, so it is not compared"
+            yield Finding(name=f"{name.lower()}_not_compared", value=1.0, unit="1", verdict=Verdict.FLAG, text=text)
+    once = {name: mask for name, mask in carried.items() if drawn[_standard(name)] == 1}
+    for one in measured(agreement({name: mask for name, mask in found.items() if mask.any()}, once, day.volume)):
         yield judged(one.name, one.value, one.unit, None, one.text)
+
+
+def _standard(name: str) -> str:
+    return standard_name(name) or name

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from pipelines.dicom.image_series import ImageSeries
+from pipelines.dicom.organs import organ_named
 from pipelines.dicom.segmentation_reading import read_segmentation
 from pipelines.dicom.structure_set import read_structure_set, roi_masks
 from pipelines.dicom.writing import file_bytes
@@ -40,7 +41,7 @@ def read_back_findings(
     InputRejected
         If an object can not be read.
     """
-    written = {name: mask for name, mask in masks.items() if mask.any()}
+    written = {organ_named(name).name: mask for name, mask in masks.items() if mask.any()}
     with TemporaryDirectory() as folder:
         for dataset in datasets:
             path = Path(folder) / "object.dcm"
@@ -70,7 +71,9 @@ _READERS: Mapping[str, Callable[[Path, ImageSeries], Mapping[str, NDArray[np.boo
 def _largest_difference_percent(
     written: Mapping[str, NDArray[np.bool_]], read: Mapping[str, NDArray[np.bool_]]
 ) -> float:  # fmt: skip
-    """In percent of the organ; 100 for one that is absent."""
+    """In percent of the organ; 100 for one that is absent, and where there is one that nobody wrote."""
+    if set(read) - set(written):
+        return 100.0
     parts = [
         float((mask ^ read[name]).sum()) / float(mask.sum()) if name in read else 1.0 for name, mask in written.items()
     ]

@@ -81,8 +81,9 @@ class Segmentation(Pipeline):
     """Whether the mirrored image is looked at too and the mean taken: twice the time, a little better."""
     use_mr: bool = True
     """Whether an MR is looked at."""
-    made_up_pelves: int = Field(0, ge=0)
-    """Training on so many made-up patients, where no contours may be had; of the data, only CT texture is used."""
+    made_up_pelves: int = Field(0, ge=0, exclude=True)
+    """Training on so many made-up patients, where no contours may be had; of the data, only CT texture is used. No
+    result depends on it."""
     training: Mapping[str, Any] = Field(default_factory=dict, exclude=True)
     """Training settings by name, as of `models.training.segmentation_settings`; no result depends on them."""
     series_description: str = "Organs"

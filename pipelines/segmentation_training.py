@@ -58,6 +58,7 @@ def evaluate_segmentation(
     """Measure on the test patients; errors as of `train_segmentation`."""
     settings = segmentation_settings(pipeline, TrainingOptions())
     try:
+        pipeline.weights_sha256()
         volumes = volumes_for(pipeline, data, settings, progress, ("test",))
         return evaluate(pipeline.weights, volumes, output, pipeline.mirror, _rest(progress), record)
     except (TrainingDataError, WeightsError) as error:

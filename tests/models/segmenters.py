@@ -46,11 +46,10 @@ def saved_by_hu(folder: Path, task: SegmentationTask = TASK) -> str:
     """Weights of the real network that answer as `ByHu` does; for two organs and two windows, which are chosen here."""
     architecture = Architecture(2, 3, channels=2, levels=1)
     network = SegmentationNetwork(architecture)
-    network.load_state_dict({name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()})
     # Nothing is left of the block but its shortcut: each window, whose middle is where an organ begins.
-    with torch.no_grad():
-        network.exit.weight[1, 0], network.exit.weight[2, 1] = 100.0, 1000.0
-        network.exit.bias[1:] = -5.0
+    weight = torch.tensor([[0.0, 0.0], [100.0, 0.0], [0.0, 1000.0]]).reshape(3, 2, 1, 1, 1)
+    nothing = {name: torch.zeros_like(tensor) for name, tensor in network.state_dict().items()}
+    network.load_state_dict({**nothing, "exit.weight": weight, "exit.bias": torch.tensor([0.0, -5.0, -5.0])})
     seen = task.model_copy(update={"windows_hu": ((-500.0, 1000.0), (0.0, 1500.0))})
     facts = {**FACTS, "method": METHOD, "architecture": asdict(architecture), "segmentation": seen}
     path = folder / "by_hu.safetensors"

@@ -1,5 +1,6 @@
 """Objects of organs as other programs read them: nothing of what writes or reads them here has a part in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import highdicom
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 
-def segments(path: Path, source: list[Dataset]) -> dict[str, NDArray[np.bool_]]:
+def segments(path: Path, source: Sequence[Dataset]) -> dict[str, NDArray[np.bool_]]:
     """As another library reads a Segmentation: by Segment Label, slices in the order of the source."""
     read = highdicom.seg.segread(path)
     uids = [one.SOPInstanceUID for one in source]
@@ -31,12 +32,12 @@ def contours(path: Path) -> dict[str, list[tuple[str, NDArray[np.float64]]]]:
     }
 
 
-def regions(path: Path, source: list[Dataset]) -> dict[str, NDArray[np.bool_]]:
+def regions(path: Path, source: Sequence[Dataset]) -> dict[str, NDArray[np.bool_]]:
     """Voxels whose centre lies within the contours, by the point-in-polygon test of a plotting library."""
     return {name: region(drawn, source) for name, drawn in contours(path).items()}
 
 
-def region(drawn: list[tuple[str, NDArray[np.float64]]], source: list[Dataset]) -> NDArray[np.bool_]:
+def region(drawn: list[tuple[str, NDArray[np.float64]]], source: Sequence[Dataset]) -> NDArray[np.bool_]:
     rows, columns = source[0].Rows, source[0].Columns
     centres = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2)
     place = {one.SOPInstanceUID: index for index, one in enumerate(source)}

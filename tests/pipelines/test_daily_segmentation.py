@@ -1,5 +1,6 @@
 """Organs of the day beside those carried over: a made-up pelvis whose organs and whose place on the couch are known."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,9 @@ from pipelines.phantom_study import COUCH_SHIFT_LPS_MM, Kind, PhantomSize, Phant
 from pipelines.stability import Finding, Verdict, verdict_of
 from tests.models.segmenters import TASK, saved_segmenter
 from tests.pipelines.conftest import FoundBy, dciodvfy_errors
-from tests.pipelines.made import changed
+from tests.pipelines.made import changed, write
 from tests.pipelines.organ_readers import contours, regions, segments
-from tests.pipelines.two_parotids import MEASURES, with_limits
+from tests.pipelines.two_parotids import MEASURES, OBLIQUE, folder_in, placed, stored, with_limits
 
 ORGANS = ("Bladder", "Prostate", "Rectum")
 SIZE = PhantomSize(matrix=64, slices=32, slice_mm=6.0, fractions=2)
@@ -75,9 +76,9 @@ def series(role: str, paths: tuple[Path, ...]) -> InputSeries:
     return InputSeries(role, dcmread(paths[0], stop_before_pixels=True).SeriesInstanceUID, paths)
 
 
-def inputs_of(study: PhantomStudy, fraction: int = 1, **linked: tuple[Path, ...]) -> Inputs:
+def inputs_of(study: PhantomStudy, fraction: int = 1, linked: Mapping[str, tuple[Path, ...]] | None = None) -> Inputs:
     """What a job of that fraction gets; `linked` replaces or adds series, by role."""
-    roles = {"planning_ct": study.planning_ct, "structure_set": (study.structure_set,), **linked}
+    roles = {"planning_ct": study.planning_ct, "structure_set": (study.structure_set,), **(linked or {})}
     return Inputs(
         series("cbct", study.fractions[fraction - 1]),
         {role: (series(role, paths),) for role, paths in roles.items()},
@@ -104,7 +105,7 @@ class Made:
     structure_set: Path
     registration: Path
     carried: Path
-    images: list[Dataset]
+    images: Sequence[Dataset]
 
     def finding(self, name: str) -> Finding:
         (found,) = [one for one in self.outcome.findings if one.name == name]
@@ -117,7 +118,8 @@ def made(folder: Path, outcome: Outcome, images: tuple[Path, ...]) -> Made:
         paths.append(folder / f"{number}.dcm")
         paths[-1].write_bytes(file_bytes(one))
     by_place = sorted((dcmread(path) for path in images), key=lambda one: float(one.ImagePositionPatient[2]))
-    return Made(outcome, *paths, by_place)
+    segmentation, structure_set, registration, carried = paths
+    return Made(outcome, segmentation, structure_set, registration, carried, by_place)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,7 @@ def test_found_organs_registration_and_carried_organs_are_four_valid_objects(day
     ]
     paths = (day.segmentation, day.structure_set, day.registration, day.carried)
     assert [error for path in paths for error in dciodvfy_errors(path)] == []
+    assert {one.SOPClassUID for (one,) in day.outcome.series} == DailySegmentation.produces
     assert len({one.SeriesInstanceUID for (one,) in day.outcome.series}) == 4
     assert len({one.SeriesNumber for (one,) in day.outcome.series}) == 4
     assert {one.StudyInstanceUID for (one,) in day.outcome.series} == {day.images[0].StudyInstanceUID}
@@ -205,7 +208,7 @@ def test_no_limit_of_agreement_was_measured_so_a_person_looks(day: Made) -> None
 
 
 def test_a_given_registration_is_taken_as_it_is(tmp_path: Path, study: PhantomStudy, found_by: FoundBy) -> None:
-    inputs = inputs_of(study, registration=(study.registrations[0],))
+    inputs = inputs_of(study, linked={"registration": (study.registrations[0],)})
     outcome = run(tmp_path, found_by, inputs, registration="given", objects=["structure_set"])
     assert [one.Modality for (one,) in outcome.series] == ["RTSTRUCT", "REG", "RTSTRUCT"]
     step = outcome.series[1][0].RegistrationSequence[1].MatrixRegistrationSequence[0].MatrixSequence[0]
@@ -250,14 +253,39 @@ def test_planning_data_of_another_patient_are_refused(
     own = {"planning_ct": study.planning_ct, "structure_set": (study.structure_set,)}[role]
     other = with_patient(own, tmp_path / "other", "DEMO-XX")
     with pytest.raises(InputRejected) as caught:
-        run(tmp_path, found_by, inputs_of(study, **{role: other}))
+        run(tmp_path, found_by, inputs_of(study, linked={role: other}))
     assert str(caught.value) == "The planning CT, its structure set and the images are not of one patient"
 
 
 def test_two_files_of_a_structure_set_are_one_too_many(tmp_path: Path, study: PhantomStudy, found_by: FoundBy) -> None:
     twice = (study.structure_set, *with_patient((study.structure_set,), tmp_path / "second", "DEMO-PE"))
     with pytest.raises(InputRejected, match="The series of the structure set has 2 files"):
-        run(tmp_path, found_by, inputs_of(study, structure_set=twice))
+        run(tmp_path, found_by, inputs_of(study, linked={"structure_set": twice}))
+
+
+def test_an_organ_that_was_drawn_twice_is_carried_over_and_not_compared(
+    tmp_path: Path, study: PhantomStudy, found_by: FoundBy
+) -> None:
+    dataset = dcmread(study.structure_set)
+    names = {item.ROIName: item for item in dataset.StructureSetROISequence}
+    names["Prostate"].ROIName = "BLADDER"
+    dataset.save_as(tmp_path / "twice.dcm")
+    inputs = inputs_of(study, 2, {"structure_set": (tmp_path / "twice.dcm",)})
+    outcome = run(tmp_path, found_by, inputs, 2, registration="given")
+    carried = outcome.series[-1][0]
+    assert {"Bladder", "BLADDER"} < {item.ROIName for item in carried.StructureSetROISequence}
+    (said,) = [one for one in outcome.findings if one.name == "bladder_not_compared"]
+    assert said.text == "Bladder was drawn 2 times on the planning CT, so it is not compared"
+    assert {one.name for one in outcome.findings if one.name.endswith("_dice")} == {"rectum_dice"}
+
+
+def test_oblique_images_are_refused_whatever_is_to_be_sent(
+    tmp_path: Path, study: PhantomStudy, found_by: FoundBy
+) -> None:
+    paths = write(placed(stored(OBLIQUE), OBLIQUE), folder_in(tmp_path, "oblique"))
+    inputs = Inputs(series("cbct", tuple(paths)), inputs_of(study).linked)
+    with pytest.raises(InputRejected, match="The slices are not transverse"):
+        run(tmp_path, found_by, inputs, objects=["segmentation"])
 
 
 def test_the_same_inputs_make_the_same_bytes(day: Made, study: PhantomStudy, found_by: FoundBy) -> None:

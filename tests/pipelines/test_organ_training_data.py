@@ -115,9 +115,9 @@ def test_npz_files_of_both_layouts_stand_beside_dicom(tmp_path: Path) -> None:
     drawn_on(ct_below(tmp_path, 1), {"Parotid_L": LEFT}, tmp_path / "drawn.dcm")
     openkbp(tmp_path, 201)
     mr, labels = np.arange(np.prod(SHAPE)).reshape(SHAPE), np.where(RIGHT, 1, np.where(LEFT, 2, 0))
-    plain = {"ct": np.zeros(SHAPE, np.int16), "spacing_zyx": np.array([3.0, 2.0, 2.0])}
-    np.savez(tmp_path / "plain.npz", **plain, labels=labels, organs=np.array(["Parotid_R", "Larynx"]), mr=mr)
-    np.savez(tmp_path / "bare.npz", **plain)
+    ct, spacing, names = np.zeros(SHAPE, np.int16), np.array([3.0, 2.0, 2.0]), np.array(["Parotid_R", "Larynx"])
+    np.savez(tmp_path / "plain.npz", ct=ct, spacing_zyx=spacing, labels=labels, organs=names, mr=mr)
+    np.savez(tmp_path / "bare.npz", ct=ct, spacing_zyx=spacing)
     found = {Path(one.volume.source).name: one for one in organ_volumes(tmp_path, ORGANS)}
     assert set(found) == {"1.2.1.2", "pt_201.npz", "plain.npz"}
     np.testing.assert_array_equal(found["plain.npz"].masks()["Larynx"], LEFT)

@@ -9,12 +9,15 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from models.imports.importing import found_model
+from models.imports.importing import written as written_import
 from models.weights import WeightsError
 from pipelines.base import InputRejected, Labelling, Outcome, PipelineError
 from pipelines.dicom.writing import file_bytes
 from pipelines.execution import PipelineConfigError, load_pipeline
 from pipelines.segmentation import Segmentation
 from pipelines.stability import Finding, Verdict, verdict_of
+from tests.models.programs import facts, onnx
 from tests.models.test_weights import FACTS
 from tests.models.test_weights import saved as saved_generator
 from tests.pipelines.conftest import FoundBy, dciodvfy_errors, inputs
@@ -24,6 +27,7 @@ from tests.pipelines.organs_made import POSITIONS, written
 from tests.pipelines.two_parotids import (
     BALLS,
     MEASURES,
+    OBLIQUE,
     ball,
     ct,
     finder_of,
@@ -169,9 +173,6 @@ def test_crumbs_go_and_are_told_or_stay_where_that_is_wanted(tmp_path: Path, run
         assert finding(outcome, "stray_part").value == pytest.approx(part)
 
 
-OBLIQUE = (1.0, 0.0, 0.0, 0.0, 0.96, 0.28)
-
-
 def test_oblique_slices_have_a_segmentation(tmp_path: Path, run: Callable[..., Outcome]) -> None:
     source = placed(stored(OBLIQUE), OBLIQUE)
     outcome = run(source, objects=["segmentation"])
@@ -262,6 +263,32 @@ def test_weights_that_fail_at_work_may_be_mended(tmp_path: Path) -> None:
     assert not isinstance(caught.value, InputRejected)
 
 
+IMPORTED = """
+labels: {1: Parotid_L, 2: Parotid_R}
+spacing_mm: [3, 2, 1.5]
+patch: [8, 12, 16]
+window_hu: [-1000, 1000]
+licence: made up
+"""
+
+
+def test_weights_that_were_trained_elsewhere_serve_and_wait_for_a_person(tmp_path: Path) -> None:
+    program = found_model(onnx(tmp_path / "toy.onnx"), facts=facts(tmp_path, IMPORTED))
+    written_import(program, tmp_path / "imported.safetensors")
+    weights, source = str(tmp_path / "imported.safetensors"), ct("FFP")
+    settings = {"weights": weights, "organs": ["Parotid_R", "Parotid_L"], "mirror": True}
+    pipeline = load_pipeline("segment", "pipelines.segmentation:Segmentation", settings)
+    outcome = pipeline.run(inputs(write(source, folder_in(tmp_path, "ct"))))
+    read = segments(written(of_class(outcome, SegmentationStorage), tmp_path), source)
+    assert list(read) == ["Parotid_R", "Parotid_L"]
+    assert all(np.array_equal(read[organ], mask) for organ, mask in truth("FFP").items())
+    assert verdict_of(outcome.findings) is Verdict.HOLD
+    # Of what is not known of the training nothing is claimed.
+    assert not {one.name for one in outcome.findings} & {"pixel_spacing_outside_mm", "body_mean_departure_sd"}
+    with pytest.raises(WeightsError, match="does not know the organ Bladder"):
+        Segmentation(name="segment", weights=weights, organs=("Bladder",)).weights_sha256()
+
+
 def test_an_organ_that_the_weights_do_not_know_is_told_before_any_image_comes(tmp_path: Path) -> None:
     weights = weights_in(tmp_path)
     with pytest.raises(WeightsError, match=r"does not know the organ Bladder$"):
@@ -290,7 +317,7 @@ def test_limits_are_part_of_the_identity_and_training_settings_are_not(tmp_path:
         return Segmentation(name="segment", weights=weights, **settings).settings_sha256()
 
     first = digest()
-    assert digest(training={"updates": 7}) == first
+    assert digest(training={"updates": 7}) == digest(made_up_pelves=5) == first
     others = [digest(mirror=True), digest(one_piece=False), digest(organs=("Parotid_L",)), digest(use_mr=False)]
     with_limits(weights, 2e6)
     assert len({first, *others, digest()}) == 6

@@ -29,6 +29,8 @@ BALLS: Mapping[str, tuple[tuple[float, float, float], float]] = {
 """Centre in LPS mm and radius in mm."""
 HU = {"Parotid_L": 500, "Parotid_R": 1000}
 BODY_RADIUS_MM = 42.0
+OBLIQUE = (1.0, 0.0, 0.0, 0.0, 0.96, 0.28)
+"""Image Orientation (Patient) of slices that lean by 16 degrees."""
 SWAPPED = {"HFDR"}
 """Positions in which rows run along the patient's front."""
 MEASURES = (
