@@ -64,8 +64,8 @@ def summed(doses: Sequence[Dose]) -> Dose:
 
 def _interpolated(dose: Dose, grid: Volume) -> NDArray[np.float64]:
     source = dose_grid(dose)
-    found = np.empty(grid.array_zyx.shape, np.float64)
-    _, rows, columns = found.shape
+    _, rows, columns = grid.array_zyx.shape
+    found = np.empty((len(grid.array_zyx), rows, columns))
     plane = np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")).reshape(2, -1)
     # A plane at a time, as the indices of a whole image are six times as large as the image.
     for index, into in enumerate(found):
