@@ -19,6 +19,8 @@ from models.survival.cohort import Cohort, Flags, Floats, SurvivalError
 
 PERCENT = 95.0
 """Of the draws of a bootstrap, those that an interval holds."""
+_USABLE = 0.6
+"""Part of the draws in which patients can be compared; of two patients it is half, of one with the event 0.63."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def c_index_interval(cohort: Cohort, scores: PairScores, draws: int = 1000, seed
     Raises
     ------
     SurvivalError
-        If no two patients can be compared, also where most draws have no such pair.
+        If no two patients can be compared, also where many draws have no such pair.
     """
     patients, patient_of_row = np.unique(cohort.patient, return_inverse=True)
     random = np.random.default_rng(seed)
@@ -96,7 +98,7 @@ def c_index_interval(cohort: Cohort, scores: PairScores, draws: int = 1000, seed
     weights = counts[:, patient_of_row].astype(np.float64)
     concordant, pairs = (((weights @ m) * weights).sum(axis=1) for m in (scores.concordant, scores.comparable))
     usable = pairs > 0.0
-    if usable.mean() < 0.5:
+    if usable.mean() < _USABLE:
         raise SurvivalError("There are too few patients that can be compared for an interval")
     tail = (100.0 - PERCENT) / 2.0
     low, high = np.percentile(concordant[usable] / pairs[usable], [tail, 100.0 - tail])

@@ -11,7 +11,7 @@ Bender et al., Stat Med 2005, doi 10.1002/sim.2059
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.survival.cohort import Cohort, Floats, cohort
 
@@ -31,6 +31,12 @@ class SimulatedCohortSettings(BaseModel):
     scale_d: float = Field(900.0, gt=0.0)
     watched_d: tuple[float, float] = (300.0, 2500.0)
     """Patients without the event are censored evenly between these."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "SimulatedCohortSettings":
+        if len(self.effects) > self.features:
+            raise ValueError("there are more effects than features")
+        return self
 
 
 @dataclass(frozen=True)
