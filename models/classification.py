@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from models.survival.cohort import Flags, Floats, Numbers
-from models.survival.concordance import PERCENT, Interval
+from models.survival.interval import Interval, percentile_interval
 
 _SWEEPS, _TOLERANCE = 3000, 1e-4
 
@@ -230,6 +230,4 @@ def _bootstrapped(
     with config_context(skip_parameter_validation=True):
         found = [mean_area(np.concatenate([random.choice(g, len(g)) for g in groups])) for _ in range(draws)]
         value = mean_area(np.arange(len(outcome)))
-    tail = (100.0 - PERCENT) / 2.0
-    low, high = np.percentile(found, [tail, 100.0 - tail])
-    return Interval(value, float(low), float(high))
+    return percentile_interval(value, found)

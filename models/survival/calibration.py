@@ -1,4 +1,4 @@
-"""Do as many patients have the event until a time as the model said?
+"""Whether as many patients have the event until a time as the model said.
 
 References
 ----------
@@ -12,8 +12,8 @@ import numpy as np
 
 from models.survival.cohort import Cohort, Floats, SurvivalError
 from models.survival.group_comparison import cox_slope
-from models.survival.kaplan_meier import Z_95, kaplan_meier
-from models.survival.concordance import Interval
+from models.survival.interval import Interval
+from models.survival.kaplan_meier import kaplan_meier
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,11 @@ def calibration(
     if np.ptp(risk) == 0.0:
         raise SurvivalError("All patients have the same predicted risk")
     parts = [part for part in np.array_split(np.argsort(event_probability, kind="stable"), groups) if len(part)]
-    slope, standard_error = cox_slope(cohort, risk)
     return Calibration(
         horizon,
         tuple(_group(cohort.take(part), event_probability[part], horizon) for part in parts),
         _observed(cohort, horizon).value / float(event_probability.mean()),
-        Interval(slope, slope - Z_95 * standard_error, slope + Z_95 * standard_error),
+        cox_slope(cohort, risk),
     )
 
 

@@ -76,7 +76,7 @@ class Cohort:
         """Indices of the rows of these patients, as often as a patient is named."""
         order = np.argsort(self.patient, kind="stable")
         sorted_ = self.patient[order]
-        first, end = (np.searchsorted(sorted_, patients, side=side) for side in ("left", "right"))  # type: ignore[call-overload]
+        first, end = (np.searchsorted(sorted_, patients, side=side) for side in ("left", "right"))
         return np.concatenate([order[a:b] for a, b in zip(first, end, strict=True)] or [np.empty(0, np.int64)])
 
     def has_event(self) -> Flags:
@@ -130,7 +130,9 @@ def _check_shapes(found: Cohort) -> None:
     if found.features.shape[1] != len(set(found.feature_names)) or len(found.feature_names) != found.features.shape[1]:
         raise SurvivalError("The features do not have one name each")
     if not np.isfinite(found.features).all():
-        names = [n for n, column in zip(found.feature_names, found.features.T, strict=True) if not np.isfinite(column).all()]
+        names = [
+            n for n, column in zip(found.feature_names, found.features.T, strict=True) if not np.isfinite(column).all()
+        ]
         raise SurvivalError(f"The feature {names[0]} is missing for some patients")
 
 

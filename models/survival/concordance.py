@@ -1,4 +1,4 @@
-"""Harrell's concordance: of two patients, does the one with the higher risk have the event first?
+"""Harrell's concordance: how often, of two patients, the one with the higher risk has the event first.
 
 A pair is comparable if one row has its event while the other is at risk and outlasts it; a censoring at the time of
 the event outlasts it. Equal risks count half. Rows of one patient are never compared.
@@ -16,24 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.survival.cohort import Cohort, Flags, Floats, SurvivalError
+from models.survival.interval import Interval, percentile_interval
 
-PERCENT = 95.0
-"""Of the draws of a bootstrap, those that an interval holds."""
 _USABLE = 0.6
 """Part of the draws in which patients can be compared; of two patients it is half, of one with the event 0.63."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A measured value with its interval of PERCENT."""
-
-    value: float
-    low: float
-    high: float
-
-    def holds(self, value: float) -> bool:
-        """Whether a value lies inside."""
-        return self.low <= value <= self.high
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class PairScores:
 
 
 def pair_scores(cohort: Cohort, risk: Floats, within: NDArray[Any] | None = None) -> PairScores:
-    """Scores of all pairs; with `within` (n,) only of rows that have the same value of it, for example the same fold."""
+    """Scores of all pairs; with `within` (n,) only of rows that have the same value of it, as the same fold."""
     comparable = _comparable(cohort)
     if within is not None:
         comparable &= within[:, None] == within[None, :]
@@ -100,9 +86,7 @@ def c_index_interval(cohort: Cohort, scores: PairScores, draws: int = 1000, seed
     usable = pairs > 0.0
     if usable.mean() < _USABLE:
         raise SurvivalError("There are too few patients that can be compared for an interval")
-    tail = (100.0 - PERCENT) / 2.0
-    low, high = np.percentile(concordant[usable] / pairs[usable], [tail, 100.0 - tail])
-    return Interval(scores.c_index(), float(low), float(high))
+    return percentile_interval(scores.c_index(), concordant[usable] / pairs[usable])
 
 
 def _comparable(cohort: Cohort) -> Flags:

@@ -70,7 +70,9 @@ class CoxModel(BaseModel):
             raise ValueError("a standard deviation is not above 0")
         if len(self.baseline_times) != len(self.baseline_cumulative_hazard):
             raise ValueError("the baseline has times and hazards of different number")
-        if (np.diff(self.baseline_times) <= 0.0).any() or (np.diff((0.0, *self.baseline_cumulative_hazard)) < 0.0).any():
+        if (np.diff(self.baseline_times) <= 0.0).any() or (
+            np.diff((0.0, *self.baseline_cumulative_hazard)) < 0.0
+        ).any():
             raise ValueError("the baseline does not ascend")
         return self
 

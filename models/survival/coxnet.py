@@ -34,7 +34,7 @@ class CoxPath:
 
 
 def penalty_path(features: Floats, risk_sets: RiskSets, l1_ratio: float, count: int, smallest: float) -> Floats:
-    """Penalties from the one that leaves no feature down to `smallest` times it, evenly in their logarithm, (count,)."""
+    """Penalties from the one that leaves no feature to `smallest` times it, even in their logarithm, (count,)."""
     gradient, _ = risk_sets.derivatives(np.zeros(len(features)))
     largest = float(np.abs(features.T @ gradient).max()) / len(features) / l1_ratio
     return largest * np.geomspace(1.0, smallest, count)
@@ -105,7 +105,7 @@ def _least_squares(features: Floats, risk_sets: RiskSets, l1_ratio: float, penal
             alphas=[penalty],
             # Given as it is, it would be changed in place.
             coef_init=beta.copy(),
-            precompute=False,
+            precompute=len(features) > features.shape[1],
             check_input=False,
             tol=1e-6,
         )

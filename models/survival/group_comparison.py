@@ -10,12 +10,11 @@ import numpy as np
 from scipy.stats import chi2
 
 from models.survival.cohort import Cohort, Flags, Floats, SurvivalError
-from models.survival.concordance import Interval
-from models.survival.kaplan_meier import Z_95
+from models.survival.interval import Interval, wald_interval
 
 
 def log_rank_p(cohort: Cohort, high_risk: Flags) -> float:
-    """p of the log-rank test that both groups have the same hazard.
+    """Chance of groups that differ as much if both have the same hazard: p of the log-rank test.
 
     Raises
     ------
@@ -42,20 +41,19 @@ def hazard_ratio(cohort: Cohort, high_risk: Flags) -> Interval:
     _check_two(high_risk)
     if not cohort.event[high_risk].any() or not cohort.event[~high_risk].any():
         raise SurvivalError("One of the two groups has no event, so there is no hazard ratio")
-    log_ratio, standard_error = cox_slope(cohort, high_risk.astype(np.float64))
-    low, high = (log_ratio + side * Z_95 * standard_error for side in (-1.0, 1.0))
-    return Interval(float(np.exp(log_ratio)), float(np.exp(low)), float(np.exp(high)))
+    slope = cox_slope(cohort, high_risk.astype(np.float64))
+    return Interval(float(np.exp(slope.value)), float(np.exp(slope.low)), float(np.exp(slope.high)))
 
 
-def cox_slope(cohort: Cohort, value: Floats) -> tuple[float, float]:
-    """Coefficient of one value (n,) in Cox's model without penalty, and its standard error."""
+def cox_slope(cohort: Cohort, value: Floats) -> Interval:
+    """Coefficient of one value (n,) in Cox's model without penalty, with Wald's interval of 95 %."""
     from statsmodels.duration.hazard_regression import PHReg
 
     # The library counts a row at the very time at which it starts; at risk it is only after.
     entry = np.nextafter(cohort.start, np.inf) if cohort.start.any() else None
     model = PHReg(cohort.stop, value[:, None], status=cohort.event.astype(np.float64), entry=entry, ties="efron")
     found = model.fit(disp=0)
-    return float(found.params[0]), float(found.bse[0])
+    return wald_interval(float(found.params[0]), float(found.bse[0]))
 
 
 def _check_two(high_risk: Flags) -> None:

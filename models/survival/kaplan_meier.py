@@ -11,9 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.survival.cohort import Cohort, Floats
-
-Z_95 = 1.959963984540054
-"""Of a two-sided interval of 95 %."""
+from models.survival.interval import Z_95
 
 
 @dataclass(frozen=True)

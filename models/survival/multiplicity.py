@@ -1,10 +1,10 @@
-"""p of several feature sets that were all tried on the same patients."""
+"""The p of several feature sets that were all tried on the same patients."""
 
 from collections.abc import Mapping
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """p of several feature sets, corrected so that one is falsely called significant at most as often as stated.
+    """The p of several feature sets, corrected so that one is falsely called significant at most as often as stated.
 
     References
     ----------

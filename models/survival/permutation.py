@@ -14,7 +14,7 @@ from models.survival.cohort import Cohort, SurvivalError
 
 
 def permutation_p(cohort: Cohort, score: Callable[[Cohort], float], permutations: int = 199, seed: int = 0) -> float:
-    """p of a score, such as the held-out C of a whole nested validation, against outcomes dealt out at random.
+    """The p of a score, such as the held-out C of a whole nested validation, against outcomes dealt out at random.
 
     The score is computed anew for every permutation, training and all: permuting only against ready predictions would
     take no account of what the training saw.

@@ -11,8 +11,9 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from models.survival.cohort import Cohort, Flags, Floats, Numbers, SurvivalError
-from models.survival.concordance import Interval, PairScores, c_index_interval, mean_scores, pair_scores
+from models.survival.concordance import PairScores, c_index_interval, mean_scores, pair_scores
 from models.survival.folds import event_folds, one_each, splits
+from models.survival.interval import Interval
 
 
 class RiskModel(Protocol):

@@ -80,7 +80,9 @@ def test_the_outcome_of_the_held_out_does_not_reach_their_predictions() -> None:
         ([[1.0], [2.0]], ["a"], [1, 2], "not 0 for some patients and 1 for others"),
     ],
 )
-def test_patients_that_can_not_be_used_are_refused(features: Any, names: list[str], outcome: Any, sentence: str) -> None:
+def test_patients_that_can_not_be_used_are_refused(
+    features: Any, names: list[str], outcome: Any, sentence: str
+) -> None:
     with pytest.raises(ClassificationError, match=sentence):
         labelled(features, names, outcome)
 

@@ -1,6 +1,7 @@
 """Cohorts that tests share: a published one, and ways to write the same patients down in other rows."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -24,9 +25,9 @@ def leukaemia() -> tuple[Cohort, Flags]:
 def cut_at(whole: Cohort, *times: float) -> Cohort:
     """The same patients, every row divided at these times (counting process)."""
     rows: list[tuple[int, float, float, bool]] = []
-    for index, (start, stop, event) in enumerate(zip(whole.start, whole.stop, whole.event, strict=True)):
-        bounds = [start, *[time for time in sorted(times) if start < time < stop], stop]
-        rows += [(index, a, b, bool(event) and b == stop) for a, b in zip(bounds, bounds[1:], strict=False)]
+    for row, (first, last, ended) in enumerate(zip(whole.start, whole.stop, whole.event, strict=True)):
+        bounds = [first, *[time for time in sorted(times) if first < time < last], last]
+        rows += [(row, a, b, bool(ended) and b == last) for a, b in pairwise(bounds)]
     index, start, stop, event = (np.array(column) for column in zip(*rows, strict=True))
     return cohort(whole.features[index], whole.feature_names, stop, event, start=start, patient=whole.patient[index])
 

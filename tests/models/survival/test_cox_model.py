@@ -55,7 +55,9 @@ def test_probabilities_are_those_of_the_hazard() -> None:
 def test_the_cut_between_risk_groups_is_a_percentile_of_the_training_patients() -> None:
     cohort = made()
     model = trained(cohort, CoxSettings(penalty=0.05, high_risk_percentile=75.0))
-    assert (model.risk(cohort.features, cohort.feature_names) > model.high_risk_above).mean() == pytest.approx(0.25, abs=0.01)
+    assert (model.risk(cohort.features, cohort.feature_names) > model.high_risk_above).mean() == pytest.approx(
+        0.25, abs=0.01
+    )
 
 
 def test_patients_whose_rows_are_cut_make_the_same_model() -> None:
