@@ -61,13 +61,22 @@ def test_areas_by_hand() -> None:
     assert pr_auc(outcome, probability, 10).value == pytest.approx(5.0 / 6.0)
 
 
-def test_the_outcome_of_the_held_out_does_not_reach_their_predictions() -> None:
-    patients = made(60)
-    training = patients.take(np.arange(60) < 40)
-    first = fit_logistic(training, QUICK, np.random.default_rng(2))
-    again = fit_logistic(training, QUICK, np.random.default_rng(2))
-    assert first == again
-    assert first.mean == pytest.approx(tuple(training.features.mean(axis=0)))
+def test_no_model_sees_a_patient_that_it_is_judged_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every patient has a feature of his own: the mean that a model learned tells who was in its training set."""
+    patients = labelled(2.0 ** np.arange(12.0)[:, None], ["bit"], np.arange(12) % 2)
+    seen: list[set[int]] = []
+
+    def watching(training: LabelledPatients, settings: LogisticSettings, random: np.random.Generator) -> LogisticModel:
+        model = fit_logistic(training, settings, random)
+        total = round(model.mean[0] * model.patients)
+        seen.append({patient for patient in range(12) if total >> patient & 1})
+        return model
+
+    monkeypatch.setattr("models.classification.fit_logistic", watching)
+    repeated_nested_probability(patients, QUICK, 3, 1)
+    held_out = [set(range(12)) - training for training in seen]
+    assert [len(patients) for patients in held_out] == [4, 4, 4]
+    assert set.union(*held_out) == set(range(12))
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,10 @@ def test_with_an_effect_no_permutation_does_as_well() -> None:
     assert permutation_p(made(patients=100, features=3).cohort, cross_validated, 19) == 1.0 / 20.0
 
 
+def test_a_score_that_never_changes_is_reached_by_every_permutation() -> None:
+    assert permutation_p(made(patients=20).cohort, lambda cohort: 0.5, 9) == 1.0
+
+
 def test_outcomes_of_several_rows_are_not_dealt_out() -> None:
     with pytest.raises(SurvivalError, match="several rows"):
         permutation_p(cut_at(made(patients=20).cohort, 300.0), cross_validated)
