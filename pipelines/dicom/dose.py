@@ -21,8 +21,12 @@ from pipelines.dicom.volume import Volume, affine_of
 
 MAX_STORED = 2**31 - 2**10
 """Largest stored dose that is written: no reader takes it for negative, and a rounded scaling does not pass it."""
+DOSE_TYPES = frozenset({"PHYSICAL", "EFFECTIVE"})
+"""What can be measured; the third type, ERROR, is the difference of two doses."""
 OFFSET_TOLERANCE_MM = 0.01
 """How far the planes of a dose grid may be from even distances."""
+AXIAL_WITHIN = 1e-4
+"""How far the normal of an axial plane may be from the axis of the patient, 1 less the cosine."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,10 @@ class Dose:
     volume: Volume
     """Gy, float64; slices ascend along the normal."""
     frame_of_reference_uid: str
+    dose_type: str
+    """PHYSICAL, or EFFECTIVE where it was corrected for biological effect."""
     dose_summation_type: str
+    """What the dose is of: PLAN, MULTI_PLAN, FRACTION, BEAM, BRACHY and others of PS3.3 C.8.8.3."""
     rt_plan_uid: str
     """SOP Instance UID of the plan; empty where the file does not say it."""
 
@@ -43,7 +50,7 @@ def read_dose(path: Path) -> Dose:
     Raises
     ------
     InputRejected
-        If the file is broken, is no RT Dose, is not in Gy, or has planes at uneven distances.
+        If the file is broken, is no RT Dose, is not in Gy, is the error of a dose, or has planes at uneven distances.
 
     References
     ----------
@@ -54,6 +61,8 @@ def read_dose(path: Path) -> Dose:
         raise InputRejected("A file is not an RT Dose")
     if not text(dataset, "FrameOfReferenceUID"):
         raise InputRejected("The dose does not say to which Frame of Reference it belongs")
+    if text(dataset, "DoseType") not in DOSE_TYPES:
+        raise InputRejected("Dose Type is neither PHYSICAL nor EFFECTIVE")
     values = dose_gy(dataset)
     planes = _planes(dataset, len(values))
     if len(planes) > 1 and np.dot(normal(planes[0]), _step(planes)) < 0:
@@ -62,6 +71,7 @@ def read_dose(path: Path) -> Dose:
     return Dose(
         volume=Volume(values, affine_of(planes)),
         frame_of_reference_uid=text(dataset, "FrameOfReferenceUID"),
+        dose_type=text(dataset, "DoseType"),
         dose_summation_type=text(dataset, "DoseSummationType"),
         rt_plan_uid=text(plans[0], "ReferencedSOPInstanceUID"),
     )
@@ -126,6 +136,7 @@ _READ = (
     "FrameOfReferenceUID",
     "GridFrameOffsetVector",
     "DoseUnits",
+    "DoseType",
     "DoseGridScaling",
     "DoseSummationType",
     "ReferencedRTPlanSequence",
@@ -160,12 +171,21 @@ def _offsets_mm(dataset: FileDataset, first: Plane, count: int) -> NDArray[np.fl
     found = numbers(dataset, "GridFrameOffsetVector", count)
     if found is None:
         raise InputRejected("The dose has no usable Grid Frame Offset Vector")
-    # The second form of the vector gives positions along the axis of the patient instead of distances.
     offsets = np.array(found) - found[0]
+    if abs(found[0]) > OFFSET_TOLERANCE_MM:
+        offsets *= _positions_sense(found[0], first)
     steps = np.diff(offsets)
     if np.ptp(steps) > OFFSET_TOLERANCE_MM or abs(steps[0]) < OFFSET_TOLERANCE_MM:
         raise InputRejected("The planes of the dose are not at even distances")
     return offsets
+
+
+def _positions_sense(first_offset: float, first: Plane) -> float:
+    """1 or -1: how the second form of the vector, positions along the axis of the patient, runs against the normal."""
+    along = normal(first)[2]
+    if abs(first_offset - first.image_position_patient[2]) > OFFSET_TOLERANCE_MM or abs(along) < 1.0 - AXIAL_WITHIN:
+        raise InputRejected("The Grid Frame Offset Vector starts neither at 0 nor at the position of an axial plane")
+    return float(np.sign(along))
 
 
 def _step(planes: list[Plane]) -> NDArray[np.float64]:

@@ -60,6 +60,23 @@ def test_offsets_that_are_positions_mean_the_same(tmp_path: Path) -> None:
     assert read_dose(written(dataset, tmp_path)).volume.same_grid(grid)
 
 
+def test_offsets_that_are_positions_run_against_the_normal_of_a_patient_with_feet_first(tmp_path: Path) -> None:
+    dataset, _ = dose(tmp_path)
+    dataset.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+    dataset.ImagePositionPatient = [9, -18, -18]
+    distances = read_dose(written(changed(dataset, GridFrameOffsetVector=[0, 3, 6, 9]), tmp_path))
+    positions = read_dose(written(changed(dataset, GridFrameOffsetVector=[-18, -21, -24, -27]), tmp_path))
+    assert positions.volume.same_grid(distances.volume)
+    assert positions.volume.array_zyx.tolist() == distances.volume.array_zyx.tolist()
+    assert positions.volume.points_lps(np.array([[0.0, 0.0, 3.0]])).tolist() == [[9.0, -18.0, -27.0]]
+
+
+@pytest.mark.parametrize("dose_type", ["PHYSICAL", "EFFECTIVE"])
+def test_a_dose_says_of_what_type_it_is(tmp_path: Path, dose_type: str) -> None:
+    dataset, _ = dose(tmp_path)
+    assert read_dose(written(changed(dataset, DoseType=dose_type), tmp_path)).dose_type == dose_type
+
+
 def test_frames_stored_toward_the_feet_are_turned(tmp_path: Path) -> None:
     dataset, grid = dose(tmp_path)
     dataset.GridFrameOffsetVector = [0, -3, -6, -9]
@@ -73,6 +90,11 @@ def test_frames_stored_toward_the_feet_are_turned(tmp_path: Path) -> None:
     ("spoil", "sentence"),
     [
         (lambda d: changed(d, DoseUnits="RELATIVE"), "Dose Units is not GY"),
+        (lambda d: changed(d, DoseType="ERROR"), "Dose Type is neither PHYSICAL nor EFFECTIVE"),
+        (
+            lambda d: changed(d, GridFrameOffsetVector=[5, 8, 11, 14]),
+            "The Grid Frame Offset Vector starts neither at 0 nor at the position of an axial plane",
+        ),
         (lambda d: changed(d, DoseGridScaling=0), "The dose has no usable Dose Grid Scaling"),
         (lambda d: changed(d, GridFrameOffsetVector=None), "The dose has no usable Grid Frame Offset Vector"),
         (lambda d: changed(d, GridFrameOffsetVector=[0, 3, 6]), "The dose has no usable Grid Frame Offset Vector"),

@@ -1,0 +1,1 @@
+"""Survival: times to an event, models of the hazard, and their honest validation."""
