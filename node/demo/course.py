@@ -26,6 +26,8 @@ LOOK_EVERY_S = 0.2
 QUIET_S = 1.5
 """Only when nothing was under way for so long is it over."""
 LONGEST_S = 1800.0
+TEMPLATE = "copy_series"
+"""Name of the pipeline that shows the way, which is off otherwise."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,10 @@ def _on_free_ports(config: Config, peers: Mapping[str, tuple[ReceivingPeer, int]
         }
     )
     # The template is switched on as well: it shows the whole way for what has no model yet.
-    pipelines = {name: one.model_copy(update={"enabled": True}) for name, one in config.pipelines.items()}
+    pipelines = {
+        name: one.model_copy(update={"enabled": one.enabled or name == TEMPLATE})
+        for name, one in config.pipelines.items()
+    }
     return Config(config.folder, node, {**told, "CONSOLE": console}, config.roles, pipelines)
 
 
