@@ -26,7 +26,7 @@ def test_demonstration_brings_made_up_patients_to_tps_and_pacs(tmp_path: Path) -
     assert all("NOT FOR TREATMENT" in dataset.SeriesDescription for dataset in enhanced)
     page = (tmp_path / "out" / "index.html").read_text()
     pictures = sorted((tmp_path / "out" / "pictures").glob("*.png"))
-    # Three of each fraction and of each planning CT that is copied, and the organs of the head and neck, which are held.
+    # Of each enhanced fraction, of each series that is copied, and of the organs of the head and neck, which are held.
     assert len(pictures) == 13
     assert all(f"pictures/{picture.name}" in page for picture in pictures)
 
