@@ -112,10 +112,14 @@ def _library_objects(region: Region, settings: FeatureSettings) -> tuple[Any, An
     from mirp._images.generic_image import GenericImage
     from mirp._masks.base_mask import BaseMask
 
+    spacing = region.spacing_zyx_mm
+    if settings.filter is not None:
+        # The library takes sides that differ in the last digit for a grid that no filter can work on.
+        spacing = (spacing[2] if settings.dimensions == "3D" else spacing[0], spacing[2], spacing[2])
     grid = {
         "image_origin": (0.0, 0.0, 0.0),
         "image_orientation": np.identity(3),
-        "image_spacing": region.spacing_zyx_mm,
+        "image_spacing": spacing,
         "image_dimensions": region.image_zyx.shape,
         "separate_slices": settings.dimensions == "2D",
     }

@@ -16,6 +16,8 @@ from models.feature_settings import FeatureSettings
 
 SPLINE_REACH = 12
 """Voxels beyond which a cubic spline does not feel that the image was cut: its poles leave less than 1e-6 there."""
+SAME_SPACING_MM = 1e-3
+"""Sides of voxels that differ less are equal; headers round them."""
 _SPLINE_ORDERS: dict[str, Literal[0, 1, 3]] = {"nearest": 0, "linear": 1, "cubic": 3}
 _ROUNDING_DIGITS = 6
 
@@ -64,13 +66,16 @@ def region_of(
     Raises
     ------
     FeatureError
-        If mask and image are of different shapes, the region is empty, or the image is not finite within the cut.
+        If mask and image are of different shapes, the region is empty, the image is not finite within the cut, or its
+        voxels are not as long as wide where there is a filter.
     """
     if image_zyx.ndim != 3 or image_zyx.shape != mask_zyx.shape:
         raise FeatureError(f"The region is on a grid of {mask_zyx.shape}, the image on one of {image_zyx.shape}")
     if not mask_zyx.any():
         raise FeatureError("The region has no voxel on the image")
     new_spacing = _new_spacing(spacing_zyx_mm, settings)
+    if settings.filter is not None and not _is_isotropic(new_spacing, settings.dimensions):
+        raise FeatureError("A filter needs voxels that are as long as wide: set a resampling")
     axes = [
         _axis(_occupied(mask_zyx, axis), spacing_zyx_mm[axis], new_spacing[axis], settings.margin_mm)
         for axis in range(3)
@@ -95,6 +100,11 @@ def _new_spacing(
         return spacing_zyx_mm
     new = settings.resampling.spacing_mm
     return (new if settings.dimensions == "3D" else spacing_zyx_mm[0]), new, new
+
+
+def _is_isotropic(spacing_zyx_mm: tuple[float, float, float], dimensions: str) -> bool:
+    sides = spacing_zyx_mm if dimensions == "3D" else spacing_zyx_mm[1:]
+    return max(sides) - min(sides) <= SAME_SPACING_MM
 
 
 def _occupied(mask_zyx: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:

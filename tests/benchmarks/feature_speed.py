@@ -18,7 +18,7 @@ from models.ibsi_names import Family
 from models.radiomics import features
 from models.topology import diagram
 
-SPACING_ZYX_MM = (2.0, 1.0, 1.0)
+SPACING_ZYX_MM = (1.0, 1.0, 1.0)
 RESEGMENTED = {"resegmentation_range": [-1000, 400], "margin_mm": 20.0}
 FILTERS: tuple[dict[str, object], ...] = (
     {"kind": "mean", "support_voxels": 5},
@@ -40,11 +40,12 @@ def ellipsoid(slices: int, matrix: int) -> tuple[NDArray[np.float64], NDArray[np
 
 def timed(what: str, image: NDArray[np.float64], mask: NDArray[np.bool_], chosen: FeatureSettings | None) -> None:
     """Print a line about one set of features; of None, about the persistence diagram."""
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     count = len(features(image, mask, SPACING_ZYX_MM, chosen)) if chosen else len(diagram(image, mask).birth)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    seconds = time.perf_counter() - begin
-    sys.stdout.write(f"{what:<28}{count:>7} values {seconds:>8.2f} s   peak so far {peak_mib:>6.0f} MiB\n")
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu
+    took = f"{seconds:>8.2f} s   {cpu_seconds:>7.2f} s of CPU"
+    sys.stdout.write(f"{what:<28}{count:>7} values {took}   peak so far {peak_mib:>6.0f} MiB\n")
     sys.stdout.flush()
 
 

@@ -128,6 +128,18 @@ def test_a_filter_sees_the_image_around_the_region() -> None:
     assert found["stat_max"].unit == "1"
 
 
+@pytest.mark.parametrize(
+    "filter_", [{"kind": "mean", "support_voxels": 3}, {"kind": "laplacian_of_gaussian", "sigma_mm": 1.5}]
+)
+def test_a_filter_needs_voxels_as_long_as_wide(filter_: dict[str, Any]) -> None:
+    thick = sphere(8.0, (3.0, 1.0, 1.00001))
+    with pytest.raises(FeatureError, match="A filter needs voxels that are as long as wide: set a resampling"):
+        found_in(thick, settings(filter=filter_))
+    in_slices = {"dimensions": "2D", "aggregations": ["2D, averaged"]}
+    assert found_in(thick, settings(filter=filter_, **in_slices))
+    assert found_in(thick, settings(filter=filter_, resampling={"spacing_mm": 1.0}))
+
+
 def test_brighter_by_a_constant_shifts_the_mean_and_leaves_texture_of_fixed_bin_number_alone() -> None:
     chosen = settings(families=["statistics", "glcm"], discretisation={"method": "fixed_bin_number", "bins": 16})
     phantom = sphere(8.0, (1.0, 1.0, 1.0))

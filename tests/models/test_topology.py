@@ -1,8 +1,10 @@
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.topology import betti_curves, diagram
+from models.topology import TopologyUnavailable, betti_curves, diagram, life_summary
 
 INSIDE, OUTSIDE = 0.0, 1.0
 Z, Y, X = np.ogrid[-12:13, -12:13, -12:13]
@@ -88,3 +90,24 @@ def euler_characteristic(present: NDArray[np.bool_]) -> int:
 def test_what_is_no_volume_is_refused(values: NDArray[np.float64], mask: NDArray[np.bool_] | None) -> None:
     with pytest.raises(ValueError, match=r"volume of finite values|region is empty"):
         diagram(values, mask)
+
+
+def test_a_summary_counts_and_measures_what_vanishes() -> None:
+    # Floors 0, 10, 30 and passes 20, 50 between them: lives of 10 and 20, and one without end.
+    found = life_summary(diagram(np.array([0.0, 20.0, 10.0, 50.0, 30.0]).reshape(1, 1, -1)))
+    assert (found["h0_count"], found["h0_life_sum"], found["h0_life_max"]) == (2.0, 30.0, 20.0)
+    assert found["h0_life_entropy"] == pytest.approx(np.log2(3.0) - 2.0 / 3.0)
+    assert {found[f"h{dimension}_{what}"] for dimension in (1, 2) for what in ("count", "life_sum", "life_max")} == {0}
+    assert found["h2_life_entropy"] == 0.0
+
+
+def test_lives_are_chosen_by_where_they_begin() -> None:
+    found = diagram(np.array([0.0, 20.0, 10.0, 50.0, 30.0]).reshape(1, 1, -1))
+    assert list(found.born_between(10.0, 30.0).birth) == [30.0, 10.0]
+    assert list(found.born_between(10.0, 29.0).birth) == [10.0]
+
+
+def test_the_absence_of_the_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gudhi", None)
+    with pytest.raises(TopologyUnavailable, match="install rtnode with the extra radiomics"):
+        diagram(np.zeros((2, 2, 2)))

@@ -1,5 +1,6 @@
 """Features of regions that DICOM objects describe."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.feature_settings import FeatureSettings
 from models.radiomics import features
-from pipelines.base import InputRejected
+from pipelines.base import InputRejected, PipelineError
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.segmentation import segmentation
 from pipelines.dicom.structure_set_writing import Roi, structure_set
@@ -137,6 +138,13 @@ def test_values_of_mr_are_no_hu(tmp_path: Path) -> None:
 def test_an_image_is_no_region(folder: Folder) -> None:
     with pytest.raises(InputRejected, match="neither a structure set nor a segmentation"):
         region_features(folder.images, folder.images[:1], "Bladder", STATISTICS)
+
+
+def test_the_absence_of_the_library_is_no_fault_of_the_images(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mirp", None)
+    with pytest.raises(PipelineError, match="features need mirp") as raised:
+        region_features(folder.images, [folder.draw({"Bladder": ball()})], "Bladder", STATISTICS)
+    assert not isinstance(raised.value, InputRejected)
 
 
 def test_objects_of_a_folder_are_told_apart(folder: Folder) -> None:
