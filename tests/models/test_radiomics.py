@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from models.feature_library import RadiomicsUnavailable
-from models.feature_region import FeatureError
+from models.feature_region import FeatureError, region_of
 from models.feature_settings import FeatureSettings
 from models.ibsi_names import FAMILY_CODES, FEATURE_NAMES, Family
 from models.radiomics import Feature, features
+from models.spatial_autocorrelation import moran_and_geary
 from tests.models.ibsi import (
     CT_CONFIGURATIONS,
     DIGITAL_PHANTOM,
@@ -107,6 +108,25 @@ def test_resampled_features_are_those_of_the_same_body_on_the_other_grid() -> No
     resampling = {"resampling": {"spacing_mm": 1.0, "interpolation": "cubic"}}
     coarse = found_in(sphere(14.0, (2.0, 1.5, 1.5)), settings(families=["morphology"], **resampling))
     assert coarse["morph_volume"].value == pytest.approx(4 / 3 * np.pi * 14.0**3, rel=0.03)
+
+
+def test_resampled_hu_are_whole_numbers_and_other_intensities_are_not() -> None:
+    phantom, resampling = sphere(8.0, (2.0, 1.0, 1.0)), {"spacing_mm": 1.3, "interpolation": "linear"}
+    hu, arbitrary = (
+        region_of(*_arrays(phantom), settings(resampling=resampling, intensities=kind)).image_zyx
+        for kind in ("HU", "arbitrary")
+    )
+    np.testing.assert_array_equal(hu, np.round(arbitrary))
+    assert (hu != arbitrary).any()
+
+
+def test_autocorrelation_of_a_large_region_takes_all_pairs_of_its_voxels() -> None:
+    phantom = sphere(8.0, (1.0, 1.0, 1.0))
+    assert phantom.mask_zyx.sum() > 1000
+    found = found_in(phantom, settings(families=["morphology"], intensities="arbitrary"))
+    assert (found["morph_moran_i"].value, found["morph_geary_c"].value) == pytest.approx(
+        moran_and_geary(*_arrays(phantom))
+    )
 
 
 def test_values_do_not_depend_on_where_the_image_was_cut() -> None:
