@@ -1,6 +1,7 @@
 """Features of regions that DICOM objects describe."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from models.feature_settings import FeatureSettings
+from models.ibsi_names import FEATURE_NAMES, Family
 from models.radiomics import features
 from pipelines.base import InputRejected, PipelineError
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.segmentation import segmentation
 from pipelines.dicom.structure_set_writing import Roi, structure_set
 from pipelines.feature_extraction import objects_below, region_features
+from tests.models.ibsi import CT_CONFIGURATIONS, Comparison, references
 from tests.pipelines.made import ct_series, mr_series, ramp, write
 from tests.pipelines.organs_made import NEW, ORIGIN, ball, written
 
@@ -155,6 +158,17 @@ def test_objects_of_a_folder_are_told_apart(folder: Folder) -> None:
         folder.series.series_instance_uid: set(folder.images)
     }
     assert set(found.regions) == regions
+
+
+def test_values_of_the_ct_phantom_from_dicom_are_those_of_the_consensus(real_data: Callable[[str], Path]) -> None:
+    ibsi = real_data("ibsi")
+    objects = objects_below(ibsi / "ibsi_1_ct_radiomics_phantom" / "dicom")
+    (images,) = objects.images.values()
+    chosen = CT_CONFIGURATIONS["A"].model_copy(update={"families": (Family.STATISTICS,)})
+    found = {one.tag: one.value for one in region_features(images, objects.regions, "GTV-1", chosen).features}
+    known = [one for one in references(ibsi, "config. A") if FEATURE_NAMES[one.tag].family is Family.STATISTICS]
+    assert len(known) == 18
+    assert not [one for one in known if not Comparison(one, found[one.tag]).passed]
 
 
 def test_a_folder_without_images_is_told(tmp_path: Path) -> None:
