@@ -56,9 +56,11 @@ class _Axis:
 
 
 def region_of(
-    image_zyx: NDArray[Any], mask_zyx: NDArray[np.bool_], spacing_zyx_mm: tuple[float, float, float],
+    image_zyx: NDArray[Any],
+    mask_zyx: NDArray[np.bool_],
+    spacing_zyx_mm: tuple[float, float, float],
     settings: FeatureSettings,
-) -> Region:  # fmt: skip
+) -> Region:
     """Cut the region with its margin out of the image, and resample both as the settings say.
 
     The grid is that of the whole image, so that the values do not depend on where the cut runs.
