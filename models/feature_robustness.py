@@ -20,6 +20,10 @@ from models.feature_settings import FeatureSettings
 from models.radiomics import features
 from models.simulate import CbctSettings, simulated_cbct
 
+FINE_MM = 1.0
+_ROOM_MM = 10.0
+"""Beyond the margin of the settings, for a region that moves."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -41,6 +45,8 @@ class Perturbation:
     variants: tuple[Variant, ...]
     beside_original: bool = True
     """Whether the subject as it is counts as the first measurement; else the first variant is the first."""
+    moves_region: bool = False
+    """Whether the variants move the surface of the region by less than a voxel may be wide."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,8 @@ def standard_perturbations(
         for way in (-1.0, 1.0)
     ]
     return {
-        "shift": Perturbation(tuple(shifts)),
-        "size": Perturbation((resized(-size_mm), resized(size_mm))),
+        "shift": Perturbation(tuple(shifts), moves_region=True),
+        "size": Perturbation((resized(-size_mm), resized(size_mm)), moves_region=True),
         "noise": Perturbation(tuple(noisier(noise_sd, seed) for seed in range(3))),
     }
 
@@ -127,6 +133,9 @@ def robustness(
 ) -> tuple[FeatureStability, ...]:
     """One row for each feature and perturbation.
 
+    Where the settings resample, what moves the region is done on a grid of `FINE_MM`: within the voxels of a scan a
+    shift by a part of one would change nothing. Without resampling it may indeed change nothing.
+
     Raises
     ------
     ValueError
@@ -137,14 +146,9 @@ def robustness(
     if not subjects:
         raise ValueError("the stability of features is measured on subjects, and there is none")
     rows: list[FeatureStability] = []
-    original = [_values(subject, settings) for subject in subjects]
     for name, perturbation in perturbations.items():
-        measured = [
-            ([own] if perturbation.beside_original else [])
-            + [_values(vary(subject), settings) for vary in perturbation.variants]
-            for subject, own in zip(subjects, original, strict=True)
-        ]
-        for tag, aggregation in original[0]:
+        measured = [_measured(subject, settings, perturbation) for subject in subjects]
+        for tag, aggregation in measured[0][0]:
             values = np.array([[one[tag, aggregation] for one in of_subject] for of_subject in measured])
             rows.append(_row(tag, aggregation, name, values))
     return tuple(rows)
@@ -166,6 +170,37 @@ def stable_features(
     return tuple(
         dict.fromkeys((row.tag, row.aggregation) for row in rows if (row.tag, row.aggregation) not in unstable)
     )
+
+
+def refined(subject: Subject, margin_mm: float) -> Subject:
+    """The region with a margin, its voxels divided into equal ones of at most `FINE_MM`; the region is the same."""
+    spacing = subject.spacing_zyx_mm
+    box = tuple(
+        slice(max(0, part.start - reach), part.stop + reach)
+        for part, reach in zip(
+            ndimage.find_objects(subject.mask_zyx.astype(np.int8))[0],
+            (int(np.ceil(margin_mm / mm)) + 1 for mm in spacing),
+            strict=True,
+        )
+    )
+    image, mask = subject.image_zyx[box].astype(np.float64), subject.mask_zyx[box]
+    parts = np.ceil(np.round(np.array(spacing) / FINE_MM, 6)).astype(int)
+    shape = tuple(int(n) for n in parts * mask.shape)
+    fine = ndimage.affine_transform(image, 1.0 / parts, 0.5 / parts - 0.5, shape, order=1, mode="nearest")
+    for axis, count in enumerate(parts):
+        mask = np.repeat(mask, count, axis)
+    slice_mm, row_mm, column_mm = (float(mm / count) for mm, count in zip(spacing, parts, strict=True))
+    return Subject(np.asarray(fine), mask, (slice_mm, row_mm, column_mm))
+
+
+def _measured(
+    subject: Subject, settings: FeatureSettings, perturbation: Perturbation
+) -> list[dict[tuple[str, str], float]]:  # fmt: skip
+    if perturbation.moves_region and settings.resampling is not None:
+        subject = refined(subject, settings.margin_mm + _ROOM_MM)
+    seen = [subject] if perturbation.beside_original else []
+    seen += [vary(subject) for vary in perturbation.variants]
+    return [_values(one, settings) for one in seen]
 
 
 def _distances_mm(subject: Subject) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -7,6 +7,7 @@ from models.feature_robustness import (
     Perturbation,
     Subject,
     noisier,
+    refined,
     resized,
     robustness,
     shifted,
@@ -76,6 +77,29 @@ def test_the_mean_of_a_uniform_organ_survives_all_but_a_region_that_leaves_it() 
     assert of["stat_var", "noise"].cov > 0.5
     assert ("stat_mean", "") in stable_features([row for row in rows if row.perturbation == "noise"])
     assert ("stat_min", "") not in stable_features(rows, largest_cov=0.1)
+
+
+def test_a_refined_region_is_the_same_body_in_smaller_voxels() -> None:
+    subject = ball(12.0, spacing=(3.0, 1.5, 1.0))
+    fine = refined(subject, 5.0)
+    assert fine.spacing_zyx_mm == (1.0, 0.75, 1.0)
+    volumes = [one.mask_zyx.sum() * np.prod(one.spacing_zyx_mm) for one in (subject, fine)]
+    assert volumes[0] == volumes[1]
+    means = [one.image_zyx[one.mask_zyx].mean() for one in (subject, fine)]
+    # The surface is interpolated with the air around it.
+    assert -60.0 < means[1] < means[0]
+
+
+@pytest.mark.parametrize("name", ["shift", "size"])
+def test_a_millimetre_counts_also_where_voxels_are_wider(name: str) -> None:
+    resampled = FeatureSettings.model_validate(
+        {"families": ["morphology"], "resampling": {"spacing_mm": 2.0}, "margin_mm": 5.0}
+    )
+    subjects = [ball(11.0, spacing=(3.0, 3.0, 3.0)), ball(17.0, spacing=(3.0, 3.0, 3.0))]
+    rows = robustness(subjects, resampled, {name: standard_perturbations()[name]})
+    volume = next(row for row in rows if row.tag == "morph_vol_approx")
+    assert volume.cov > (0.05 if name == "size" else 0.001)
+    assert volume.icc < 1.0
 
 
 def test_reconstructions_are_compared_with_each_other_and_not_with_the_ct() -> None:
