@@ -6,6 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.feature_robustness import Subject, reconstructions, robustness
+from models.feature_settings import FeatureSettings
 from models.flat_panel import FlatPanel
 from models.materials import MATERIALS
 from models.simulate import (
@@ -205,3 +207,17 @@ def test_the_same_random_numbers_give_the_same_image() -> None:
     settings = replace(HEAD, panel=HEAD_AND_NECK_CBCT.panel, views=60)
     first, second = (scanned_anew(water(), settings).hu_zyx for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_features_are_compared_between_reconstructions_of_one_patient() -> None:
+    image, region = water(60.0)[:10], np.zeros((10, *SHAPE[1:]), np.bool_)
+    region[3:7] = radius_mm() < 30.0
+    noisy = FlatPanel(photons_per_mm2=1e5)
+    sharp = replace(HEAD_AND_NECK_CBCT, views=30, panel=noisy, lateral_field_mm=150.0, axial_field_mm=50.0)
+    statistics = FeatureSettings.model_validate({"families": ["statistics"], "margin_mm": 0.0})
+    perturbation = {"reconstruction": reconstructions([sharp, replace(sharp, hann_cut=0.3)])}
+    rows = {row.tag: row for row in robustness([Subject(image, region, SPACING)], statistics, perturbation)}
+    # The softer kernel takes noise away and leaves the mean.
+    assert rows["stat_var"].cov > 0.5
+    assert rows["stat_mean"].cov < 0.1
+    assert np.isnan(rows["stat_mean"].icc)
