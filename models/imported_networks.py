@@ -91,7 +91,7 @@ def state_of(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tenso
     models.weights.WeightsError
         If they are not those of this network.
     """
-    odd = sorted(network.state_dict().keys() ^ state.keys())
+    odd = sorted(network.state_dict().keys() ^ state.keys(), key=str)
     if odd or not all(isinstance(tensor, Tensor) for tensor in state.values()):
         kind = type(network).__name__
         raise WeightsError(f"the numbers are not those of {kind}: {len(odd)} names differ, {odd[:1]} first")
@@ -230,14 +230,14 @@ def _torchscript(program: bytes, device: str) -> Callable[[Tensor], Any]:
             # The format is old; those who bring it may have no newer one.
             warnings.simplefilter("ignore", DeprecationWarning)
             network: nn.Module = torch.jit.load(io.BytesIO(program), map_location=torch.device(device))  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
+    except (RuntimeError, torch.jit.Error) as error:
         raise WeightsError("the TorchScript program can not be loaded") from error
     network.eval()
 
     def run(patch: Tensor) -> Any:
         try:
             return network(patch)
-        except RuntimeError as error:
+        except (RuntimeError, torch.jit.Error) as error:
             raise WeightsError(f"the TorchScript program takes no patch of {tuple(patch.shape)}") from error
 
     return run

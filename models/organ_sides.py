@@ -2,7 +2,23 @@
 
 from collections.abc import Sequence
 
-_PAIRS = frozenset({"SeminalVes", "Lungs", "Kidneys", "Parotids", "Eyes", "Femurs", "Breasts", "Glnd_Submands"})
+_PAIRS = frozenset(
+    {"SeminalVes", "Lungs", "Kidneys", "Parotids", "Eyes", "Femurs", "Breasts", "Glnd_Submands", "Hippocampi", "Testes"}
+    | {
+        "Ovaries",
+        "Lung",
+        "Kidney",
+        "Parotid",
+        "Eye",
+        "Lens",
+        "Femur",
+        "Femur_Head",
+        "OpticNrv",
+        "Breast",
+        "Glnd_Submand",
+    }
+)
+"""TG-263 names of two sides, and names that should state a side and do not."""
 
 
 def pieces_of(organ: str) -> int:

@@ -14,7 +14,7 @@ from models.rigid_registration import RigidRegistration
 from pipelines.base import InputRejected, Inputs, Need, Outcome, Progress, no_progress
 from pipelines.dicom.carried_structures import carried_over, check_one_patient
 from pipelines.dicom.image_series import ImageSeries, read_image_series
-from pipelines.dicom.registration import Registration, image_registration, read_registration
+from pipelines.dicom.registration import Registration, image_registration, usable_registrations
 from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set import read_structure_set
 from pipelines.dicom.structure_set_writing import check_transverse
@@ -100,8 +100,7 @@ def _only_file(inputs: Inputs, role: str) -> Path:
 
 
 def _registrations(inputs: Inputs) -> list[Registration]:
-    series = inputs.linked.get("registration", ())
-    return [found for one in series for path in one.paths for found in read_registration(path)]
+    return usable_registrations(path for one in inputs.linked.get("registration", ()) for path in one.paths)
 
 
 def _seen(day: ImageSeries) -> NDArray[np.bool_]:

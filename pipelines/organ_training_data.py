@@ -57,7 +57,7 @@ class _Drawn:
         try:
             found = self._read(volume)
         except (InputRejected, TrainingDataError) as error:
-            log.warning("volume left out", extra={"patient": volume.patient_id, "reason": str(error)})
+            log.warning("volume left out", extra={"source": volume.source, "reason": str(error)})
             return None
         return found if any(found.drawn) else None
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from models.intensity import AIR_HU
@@ -21,6 +21,7 @@ from models.segmentation import largest_pieces
 from models.weights import Card, WeightsError, load_card
 from pipelines.base import (
     DataSizeOptions,
+    InputRejected,
     Inputs,
     Need,
     Outcome,
@@ -33,8 +34,9 @@ from pipelines.base import (
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.mr_on_ct import mr_on_ct
 from pipelines.dicom.organs import OrganObject
-from pipelines.dicom.registration import read_registration
+from pipelines.dicom.registration import usable_registrations
 from pipelines.dicom.segmentation import segmentation
+from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set_writing import check_transverse, organ_structure_set
 from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order, obliquity_deg
 from pipelines.integrity import identity_finding
@@ -75,6 +77,13 @@ class Segmentation(Pipeline):
         ("segmentation", "structure_set"), min_length=1
     )
     """What is sent."""
+
+    @field_validator("organs")
+    @classmethod
+    def _in_standard_spelling(cls, organs: tuple[str, ...]) -> tuple[str, ...]:
+        """Left and right are told by the spelling of TG-263."""
+        return tuple(standard_name(organ) or organ for organ in organs)
+
     one_piece: bool = True
     """Whether only the largest piece of each organ is kept, of a pair under one name the two largest."""
     mirror: bool = False
@@ -102,10 +111,12 @@ class Segmentation(Pipeline):
         return (card.sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, and of the card's limits."""
-        card = load_card(self.weights)
-        limits = {name: limit.model_dump() for name, limit in sorted(card.limits.items())}
-        return hashlib.sha256(json.dumps([super().settings_sha256(), limits]).encode()).hexdigest()
+        """Digest of settings and weights, and of what the card says of how they are used and judged.
+
+        How an imported network is asked, the directions of its axes among it, is in its card alone.
+        """
+        card = load_card(self.weights).model_dump(mode="json", exclude={"metrics"})
+        return hashlib.sha256(json.dumps([super().settings_sha256(), card], sort_keys=True).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Find the organs of the triggering series."""
@@ -138,12 +149,16 @@ class Segmentation(Pipeline):
         """The organs, on the grid of the images, and what speaks for and against them."""
         finder, order = self._finder(), axis_order(source.volume)
         hu_zyx, spacing = order.canonical(source.filled_zyx(AIR_HU)), _spacing(source, order)
-        mr = self._mr(source, inputs, finder, order)
+        unused: tuple[Finding, ...] = ()
+        try:
+            mr = self._mr(source, inputs, finder, order)
+        except InputRejected as error:
+            # The CT alone will do for the network; whether it will do for the patient, a person has to say.
+            mr, unused = None, (_of_unused_mr(error),)
         organs = finder.find(hu_zyx, spacing, mr, progress)
-        masks = organs.masks()
-        wanted = {organ: masks[organ] for organ in self.organs or organs.organs}
+        wanted = {organ: organs.mask(organ) for organ in self.organs or organs.organs}
         kept = {name: self._kept(name, mask) for name, mask in wanted.items()}
-        findings = (*_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
+        findings = (*unused, *_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 
     def written(self, source: ImageSeries, kept: Masks, origin: Provenance) -> list[OrganObject]:
@@ -210,13 +225,8 @@ class Segmentation(Pipeline):
         if not linked or not finder.takes_mr or not self.use_mr:
             return None
         mr = read_image_series(linked[0].paths, frozenset({"MR"}))
-        registrations = [
-            found
-            for series in inputs.linked.get("registration", ())
-            for path in series.paths
-            for found in read_registration(path)
-        ]
-        return order.canonical(mr_on_ct(mr, source, registrations))
+        paths = (path for series in inputs.linked.get("registration", ()) for path in series.paths)
+        return order.canonical(mr_on_ct(mr, source, usable_registrations(paths)))
 
 
 @dataclass(frozen=True)
@@ -263,6 +273,12 @@ def _measured(
     measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
     for name, value in measures.items():
         yield judged(name, value, UNITS[name], _limits(card, name), _WHAT[name])
+
+
+def _of_unused_mr(error: InputRejected) -> Finding:
+    return Finding(
+        name="mr_not_used", value=1.0, unit="1", verdict=Verdict.HOLD, text=f"Found in the CT alone: {error}"
+    )
 
 
 def _of_obliquity(source: ImageSeries) -> Iterator[Finding]:

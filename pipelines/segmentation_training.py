@@ -60,7 +60,8 @@ def evaluate_segmentation(
     try:
         pipeline.weights_sha256()
         volumes = volumes_for(pipeline, data, settings, progress, ("test",))
-        return evaluate(pipeline.weights, volumes, output, pipeline.mirror, _rest(progress), record)
+        made_up = bool(pipeline.made_up_pelves)
+        return evaluate(pipeline.weights, volumes, output, pipeline.mirror, _rest(progress), record, made_up)
     except (TrainingDataError, WeightsError) as error:
         raise PipelineError(str(error)) from error
 

@@ -38,12 +38,12 @@ def mapping_of(path: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{path} is no {path.suffix.removeprefix('.').upper()} file: {' '.join(str(error).split())}"
         ) from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} is no mapping")
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise WeightsError(f"{path} is no mapping of names")
     return content
 
 
-def checked(kind: type[Checked], source: Path, **values: Any) -> Checked:
+def checked(kind: type[Checked], source: Path, /, **values: Any) -> Checked:
     """A record of these values.
 
     Raises

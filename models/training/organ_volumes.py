@@ -70,7 +70,7 @@ def organ_volume(
     if len(organs) > _MOST_ORGANS:
         raise TrainingDataError(f"{len(organs)} organs are more than {_MOST_ORGANS}")
     if any(array.shape != shape for array in (*masks.values(), *([] if mr_zyx is None else [mr_zyx]))):
-        raise TrainingDataError(f"{volume.patient_id}: organs or MR are not on the grid of the CT")
+        raise TrainingDataError("organs or MR are not on the grid of the CT")
     labels = np.zeros(shape, np.uint8)
     for organ in sorted(set(organs) & set(masks), key=lambda name: -int(masks[name].sum())):
         labels[masks[organ]] = 1 + organs.index(organ)

@@ -39,7 +39,7 @@ Research. Proposes contours of {organs} on {images}.
 {limits}
 """
 _MADE_UP = (
-    "**Trained on made-up patients: no image of a patient was ever learnt from or measured on. Every result waits for "
+    "**Trained on made-up patients: no organ of a patient was ever learnt from or measured on. Every result waits for "
     "a person.**"
 )
 _NO_LIMIT = "**No limit was measured: every result of this model waits for a person.**"

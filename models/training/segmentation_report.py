@@ -24,8 +24,8 @@ _FEWEST_PAIRS = 6
 """With fewer the signed-rank test can not tell anything at 5 %."""
 
 _TEXT = """\
-{cases} test patients, never trained on, each on the grid of its own CT{with_mr}; mean ± SD. Only the largest piece of
-an organ counts, of a pair two{mirrored}. Mean Dice over the organs: {mean:.3f}.
+{cases} {kind}test patients, never trained on, each on the grid of its own CT{with_mr}; mean ± SD. Only the largest
+piece of an organ counts, of a pair two{mirrored}. Mean Dice over the organs: {mean:.3f}.
 
 {table}
 """
@@ -47,6 +47,7 @@ def evaluate(
     mirror: bool = False,
     progress: Progress = nobody,
     record: bool = False,
+    is_made_up: bool = False,
 ) -> Mapping[str, float]:
     """Segment the test patients; write rows, report and picture into `output`; figures by name.
 
@@ -70,8 +71,8 @@ def evaluate(
     write_cases(output / CSV, cases)
     if alone:
         write_cases(output / CSV_WITHOUT_MR, alone)
-    draw_organs(_rows(test[:_SHOWN], cases), model.organs, output / PNG, model.card.name)
-    text = report(model, cases, alone, mirror)
+    draw_organs(_rows(test[:_SHOWN], cases), test[0].organs, output / PNG, model.card.name)
+    text = report(model, cases, alone, mirror, is_made_up)
     (output / MARKDOWN).write_text(f"# {model.card.name}\n\n{text}\n![Contours]({PNG})\n", encoding="utf-8")
     found = figures(cases, model.organs)
     if record:
@@ -80,11 +81,16 @@ def evaluate(
 
 
 def report(
-    model: OrganFinder, cases: Sequence[JudgedCase], alone: Sequence[JudgedCase], mirror: bool
-) -> str:  # fmt: skip
+    model: OrganFinder,
+    cases: Sequence[JudgedCase],
+    alone: Sequence[JudgedCase],
+    mirror: bool,
+    is_made_up: bool = False,
+) -> str:
     """The tables as Markdown."""
     text = _TEXT.format(
         cases=len(cases),
+        kind="made-up " if is_made_up else "",
         with_mr=" with its MR" if alone else "",
         mirrored="; the mirrored image was looked at too" if mirror else "",
         mean=mean_dice(cases, model.organs),

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from node.errors import NodeError
@@ -22,6 +23,7 @@ _PIPELINE = """\
 class: pipelines.segmentation:Segmentation
 settings:
   {settings}
+  one_piece: false                 # true: keep only the largest piece of each organ; not where a label is of two sides
 when:
   role: planning_ct
 send_to: [TPS]                     # names of peers.yaml; held results go nowhere until a person releases them
@@ -72,13 +74,13 @@ def _naming(file: Path | None) -> Callable[[str], str]:
     from pipelines.dicom.label_names import tg263_name
 
     stated = {} if file is None else _names(file)
-    return lambda label: stated.get(label) or tg263_name(label)
+    return lambda label: tg263_name(stated.get(label, label))
 
 
 def _names(file: Path) -> dict[str, str]:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise typer.BadParameter(f"{file} can not be read: {error}", param_hint="--labels") from error
     if not isinstance(content, dict) or not all(isinstance(one, str) for pair in content.items() for one in pair):
         raise typer.BadParameter(f"{file} is no mapping of names to names", param_hint="--labels")
@@ -100,7 +102,7 @@ def _show(card: Any, output: Path) -> None:
     table = Table("label", "name in the model", "here", "TG-263")
     for number, organ in enumerate(model.organs, 1):
         theirs = model.original_organs[number - 1]
-        table.add_row(str(number), theirs, organ, "yes" if standard_name(organ) else "no")
+        table.add_row(str(number), escape(theirs), escape(organ), "yes" if standard_name(organ) else "no")
     Console().print(table)
     typer.echo("A pipeline that runs it, to be copied to config/pipelines/NAME.yaml:\n")
     typer.echo(_pipeline(weights))

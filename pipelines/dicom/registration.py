@@ -153,6 +153,17 @@ def given_matrix(
     return matrix
 
 
+def usable_registrations(paths: Iterable[Path]) -> list[Registration]:
+    """The rigid transforms of all files that have any; a deformable registration or one that shears is passed over."""
+    found: list[Registration] = []
+    for path in paths:
+        try:
+            found += read_registration(path)
+        except InputRejected:
+            continue
+    return found
+
+
 def read_registration(path: Path) -> tuple[Registration, ...]:
     """Read the rigid transforms of a Spatial Registration, one for each Frame of Reference that it moves.
 

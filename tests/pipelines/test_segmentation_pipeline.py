@@ -11,13 +11,14 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
 from models.imports.importing import found_model
 from models.imports.importing import written as written_import
-from models.weights import WeightsError
+from models.weights import WeightsError, load_card, write_card
 from pipelines.base import InputRejected, Labelling, Outcome, PipelineError
 from pipelines.dicom.writing import file_bytes
 from pipelines.execution import PipelineConfigError, load_pipeline
 from pipelines.segmentation import Segmentation
 from pipelines.stability import Finding, Verdict, verdict_of
 from tests.models.programs import facts, onnx
+from tests.models.segmenters import saved_segmenter
 from tests.models.test_weights import FACTS
 from tests.models.test_weights import saved as saved_generator
 from tests.pipelines.conftest import FoundBy, dciodvfy_errors, inputs
@@ -347,3 +348,20 @@ def test_progress_rises(tmp_path: Path, found_by: FoundBy) -> None:
     paths = write(ct(), folder_in(tmp_path, "ct"))
     Segmentation(name="segment", weights=weights).run(inputs(paths), lambda part, what: done.append(part))
     assert done == sorted(done) and done[0] == 0.05 and 0.8 < done[-1] <= 1.0
+
+
+def test_organs_go_by_the_spelling_of_tg263_by_which_left_and_right_are_told(tmp_path: Path) -> None:
+    named = Segmentation(name="segment", weights="any", organs=("parotid_l", "PAROTID_R", "Lump"))
+    assert named.organs == ("Parotid_L", "Parotid_R", "Lump")
+
+
+def test_a_card_that_says_otherwise_how_the_network_is_asked_makes_other_results(tmp_path: Path) -> None:
+    weights = saved_segmenter(tmp_path)
+    one = Segmentation(name="segment", weights=weights)
+    before, card = one.settings_sha256(), load_card(weights)
+    assert card.segmentation is not None
+    write_card(tmp_path / "organs.md", card.model_copy(update={"metrics": {"mean_dice": 0.5}}))
+    assert one.settings_sha256() == before
+    coarser = card.segmentation.model_copy(update={"spacing_zyx_mm": (4.0, 3.0, 3.0)})
+    write_card(tmp_path / "organs.md", card.model_copy(update={"segmentation": coarser}))
+    assert one.settings_sha256() != before

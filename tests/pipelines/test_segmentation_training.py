@@ -170,9 +170,9 @@ def test_of_the_data_made_up_patients_have_only_the_texture_and_none_of_the_test
     settings = segmentation_settings(one, TrainingOptions())
     seen: list[int] = []
 
-    def cohort(count: int, textures: list[Any]) -> Any:
+    def cohort(count: int, textures: list[Any], splits: Sequence[Any]) -> Any:
         seen.append(len(textures))
-        return original(count, textures)
+        return original(count, textures, splits)
 
     original = pelvis_volumes.pelvis_cohort
     with pytest.MonkeyPatch.context() as patch:

@@ -12,10 +12,11 @@ from pydicom import Dataset
 from pydicom.uid import MRImageStorage, SegmentationStorage
 from torch import Tensor, nn
 
-from pipelines.base import InputRejected, Inputs, InputSeries, Outcome
+from pipelines.base import Inputs, InputSeries, Outcome
 from pipelines.dicom.image_series import read_image_series
 from pipelines.dicom.registration import spatial_registration
 from pipelines.segmentation import Segmentation
+from pipelines.stability import Verdict, verdict_of
 from tests.pipelines.conftest import FoundBy
 from tests.pipelines.made import changed, write
 from tests.pipelines.organ_readers import segments
@@ -112,21 +113,34 @@ def test_an_mr_that_a_registration_ties_to_the_ct_is_looked_at_where_it_belongs(
     np.testing.assert_array_equal(organs(outcome, tmp_path)["Parotid_L"], bright())
 
 
-def test_an_mr_of_another_frame_of_reference_is_refused_without_a_registration(
+def held_without_mr(outcome: Outcome) -> str:
+    """Why the MR was not looked at; the CT alone was, and the result is held."""
+    assert verdict_of(outcome.findings) is Verdict.HOLD
+    (unused,) = (finding for finding in outcome.findings if finding.name == "mr_not_used")
+    assert unused.verdict is Verdict.HOLD
+    return unused.text
+
+
+def test_an_mr_of_another_frame_of_reference_is_not_looked_at_without_a_registration_and_the_result_is_held(
     tmp_path: Path, found_by: FoundBy
 ) -> None:
-    with pytest.raises(InputRejected) as caught:
-        run(tmp_path, found_by, mr("HFS", SHIFT_LPS_MM, FrameOfReferenceUID=ELSEWHERE))
-    assert str(caught.value) == (
-        "The MR is in another Frame of Reference than the CT, and no registration leads from it there"
+    outcome = run(tmp_path, found_by, mr("HFS", SHIFT_LPS_MM, FrameOfReferenceUID=ELSEWHERE))
+    assert held_without_mr(outcome) == (
+        "Found in the CT alone: The MR is in another Frame of Reference than the CT, and no registration leads from it "
+        "there"
     )
+    # Without an MR the network sees zeros, and this one finds only the other organ then.
+    assert list(organs(outcome, tmp_path)) == ["Parotid_R"]
 
 
 @pytest.mark.parametrize("others", [{"PatientID": "OTHER"}, {"PatientID": None}, {"IssuerOfPatientID": "THERE"}])
-def test_an_mr_of_another_patient_is_refused(tmp_path: Path, found_by: FoundBy, others: dict[str, Any]) -> None:
+def test_an_mr_of_another_patient_is_not_looked_at_and_the_result_is_held(
+    tmp_path: Path, found_by: FoundBy, others: dict[str, Any]
+) -> None:
     images = [changed(one, IssuerOfPatientID="HERE") for one in ct()]
-    with pytest.raises(InputRejected, match=r"^The MR and the CT are not of one patient$"):
-        run(tmp_path, found_by, mr(**others), images=images)
+    outcome = run(tmp_path, found_by, mr(**others), images=images)
+    assert held_without_mr(outcome) == "Found in the CT alone: The MR and the CT are not of one patient"
+    assert list(organs(outcome, tmp_path)) == ["Parotid_R"]
 
 
 def test_an_mr_whose_scanner_knows_no_issuer_is_of_the_same_patient(tmp_path: Path, found_by: FoundBy) -> None:

@@ -19,7 +19,7 @@ def test_an_nnunet_is_imported_and_the_pipeline_that_runs_it_is_printed(tmp_path
     assert card.sha256 in answer.stdout and "3 x 1 x 2 mm" in answer.stdout and "parotid_left" in answer.stdout
     pipeline = yaml.safe_load(answer.stdout[answer.stdout.index("class:") :])
     assert pipeline["class"] == "pipelines.segmentation:Segmentation"
-    assert pipeline["settings"] == {"weights": str(weights)}
+    assert pipeline["settings"] == {"weights": str(weights), "one_piece": False}
     assert {"when", "send_to", "limits", "labelling"} < set(pipeline)
 
 
