@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from node.errors import NodeError
@@ -226,12 +226,12 @@ class JobLedger:
         """The series on which jobs had started that were superseded when this one was opened again."""
         used = select(JobInput.job_id).where(JobInput.series_id == series_id)
         with self._database.read() as session:
-            return list(session.scalars(_triggers(JobState.SUPERSEDED).where(Job.id.in_(used))))
+            return list(session.scalars(_triggers(JobState.SUPERSEDED, Job.id.in_(used))))
 
     def triggers_to_fetch_for(self) -> list[Series]:
         """The series on which a job would start whose time for fetching what it lacks is not over."""
         with self._database.read() as session:
-            return list(session.scalars(_triggers(JobState.WAITING).where(Job.fetch_until > datetime.now(UTC))))
+            return list(session.scalars(_triggers(JobState.WAITING, Job.fetch_until > datetime.now(UTC))))
 
     def result_of(self, job_id: int) -> Result | None:
         """What the job has made."""
@@ -307,8 +307,10 @@ def _running(session: Session) -> list[Job]:
     return list(session.scalars(select(Job).where(Job.state == JobState.RUNNING)))
 
 
-def _triggers(state: JobState) -> Select[Series]:
-    return select(Series).join(Job, Job.series_id == Series.id).where(Job.state == state).distinct()
+def _triggers(state: JobState, *conditions: ColumnElement[bool]) -> Select[Series]:
+    """Each series once on which jobs of this state and these conditions start."""
+    # Not DISTINCT: PostgreSQL can not compare rows that hold JSON.
+    return select(Series).where(Series.id.in_(select(Job.series_id).where(Job.state == state, *conditions)))
 
 
 def _paths(session: Session, series_id: int) -> tuple[str, ...]:
