@@ -4,7 +4,7 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -286,3 +286,14 @@ def test_a_stop_in_good_order_is_no_attempt(ledger: Ledger) -> None:
     for _ in range(5):
         assert [job.attempts for job in ledger.jobs.claim(1)] == [1]
         ledger.jobs.put_back()
+
+
+def test_a_series_on_which_two_jobs_wait_is_one_trigger_and_others_are_none(ledger: Ledger) -> None:
+    series, other = settled(ledger, arrival()), settled(ledger, arrival("1.3", "1.3.1", "OTHER"))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for pipeline, until in (("enhance", later), ("segment", later), ("copy", datetime.now(UTC))):
+        ledger.jobs.wait(pipeline, series, "waits for planning_ct", until)
+    ledger.jobs.queue("copy", "key", [LinkedSeries("cbct", other)])
+    assert [one.id for one in ledger.jobs.triggers_waiting("ID")] == [series.id]
+    assert [one.id for one in ledger.jobs.triggers_to_fetch_for()] == [series.id]
+    assert ledger.jobs.triggers_waiting("OTHER") == ledger.jobs.triggers_superseded_with(other.id) == []
