@@ -112,7 +112,7 @@ class ImportedFinder:
         return mean.softmax(dim=0) if (self.model.output, wanted) == ("logits", "probabilities") else mean
 
 
-def load_imported_finder(weights: str, device: str = "cpu", bf16: bool = False) -> ImportedFinder:
+def load_imported_finder(weights: str, device: str = "cpu") -> ImportedFinder:
     """Load the networks of an imported `.safetensors` file; loaded once per process, content and device.
 
     Raises
@@ -124,7 +124,7 @@ def load_imported_finder(weights: str, device: str = "cpu", bf16: bool = False) 
     card = load_card(weights)
     if card.method not in METHODS or card.imported is None:
         raise WeightsError(f"the weights {weights} are of the method {card.method}, which was not imported")
-    return ImportedFinder(card, card.imported, loaded_networks(weights, card.sha256, device, bf16))
+    return ImportedFinder(card, card.imported, loaded_networks(weights, card.sha256, device))
 
 
 def nonzero_box(volume: NDArray[Any]) -> tuple[slice, slice, slice]:

@@ -50,7 +50,7 @@ _LAYERS: Mapping[str, Mapping[str, type[nn.Module]]] = {
 """What a layer of an nnU-Net may be, by the setting that names it."""
 
 
-def loaded_networks(weights: str, sha256: str, device: str, bf16: bool) -> tuple[Network, ...]:
+def loaded_networks(weights: str, sha256: str, device: str) -> tuple[Network, ...]:
     """Members of an ensemble, each (1, 1, D, H, W) on the CPU to (1, K, D, H, W) float32 on the CPU.
 
     They are loaded once per process, content and device.
@@ -61,7 +61,7 @@ def loaded_networks(weights: str, sha256: str, device: str, bf16: bool) -> tuple
         If the file does not fit its card, or a package is not installed.
     """
     model, members = _members(weights, sha256, device)
-    return tuple(_asked(member, torch.device(device), bf16, model.dimensions) for member in members)
+    return tuple(_asked(member, torch.device(device), model.dimensions) for member in members)
 
 
 def network_of(method: str, architecture: Architecture, outputs: int, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -152,13 +152,12 @@ def _part(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
     return {name: one.float() if one.is_floating_point() else one for name, one in part.items()}
 
 
-def _asked(network: Callable[[Tensor], Any], device: torch.device, bf16: bool, dimensions: int) -> Network:
+def _asked(network: Callable[[Tensor], Any], device: torch.device, dimensions: int) -> Network:
     """The network with an input and an output of three dimensions on the CPU, in float32."""
 
     def run(patch: Tensor) -> Tensor:
         flat = patch[:, :, 0] if dimensions == 2 else patch
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            result = network(flat.to(device))
+        result = network(flat.to(device))
         if not isinstance(result, Tensor) or result.ndim != flat.ndim:
             raise WeightsError("the network does not return one tensor with the axes of its input")
         whole = result.float().cpu()

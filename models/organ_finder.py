@@ -86,8 +86,8 @@ def load_organ_finder(
 ) -> OrganFinder:  # fmt: skip
     """Load what shipped weights (by name) or a `.safetensors` file (by path) need to find organs.
 
-    The network is loaded once per process, content and device. With `mirror` it looks at the mirrored image too;
-    one that was trained elsewhere does as its makers did.
+    The network is loaded once per process, content and device. With `bf16` it computes in bfloat16, with
+    `mirror` it looks at the mirrored image too; one that was trained elsewhere does both as its makers did.
 
     Raises
     ------
@@ -98,5 +98,5 @@ def load_organ_finder(
     if method == OWN_METHOD:
         return OwnNetwork(load_segmenter(weights, device, bf16, mirror))
     if method in IMPORTED_METHODS:
-        return load_imported_finder(weights, device, bf16)
+        return load_imported_finder(weights, device)
     raise WeightsError(f"the weights {weights} are of the method {method}, which finds no organs")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.intensity import Mask
+from models.limits import Limits
 from models.organ_sides import pieces_of
 from models.segmentation import largest_pieces
 from models.stability_measures import UNITS as DOMAIN_UNITS
@@ -28,8 +29,8 @@ UNITS: Mapping[str, str] = {
 }
 """UCUM code of every measure, by name."""
 
-NOT_MEASURED_IN_TRAINING = ("sides_swapped",)
-"""A left organ on the right is wrong whatever training patients look like: it has no limit in a card."""
+POLICY: Mapping[str, Limits] = {"sides_swapped": Limits(flag_above=0.0, hold_above=0.0)}
+"""Limits that no card has: a left organ on the right is wrong whatever training patients look like."""
 
 
 def plausibility_measures(

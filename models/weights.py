@@ -18,6 +18,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from models.imported import ImportedModel
+from models.limits import Limits
 
 _ROOT = Path(__file__).parent
 _FENCE = "---\n"
@@ -25,15 +26,6 @@ _FENCE = "---\n"
 
 class WeightsError(Exception):
     """Weights can not be used; the message is one plain sentence."""
-
-
-class Limits(BaseModel):
-    """Values of one measure above which a result is flagged or held; measured on validation patients."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    flag_above: float
-    hold_above: float
 
 
 class TrainingDomain(BaseModel):

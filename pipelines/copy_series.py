@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, CTImageStorage
 
+from models.limits import Limits
 from pipelines.base import Inputs, Outcome, Pipeline, Progress, no_progress
 from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import read_image_series
 from pipelines.integrity import integrity_findings, written_hu
-from pipelines.stability import Finding, Limits, judged
+from pipelines.stability import Finding, judged
 
 # The standard has no code for what a new pipeline does; a scheme that starts with 99 is private (PS3.16 8.2).
 DERIVATION = Derivation("Copied without change", Code("COPY", "99RTNODE", "Copy"))

@@ -39,7 +39,7 @@ from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order, obliquity_deg
 from pipelines.integrity import integrity_findings, written_hu
-from pipelines.stability import Finding, Limits, judged
+from pipelines.stability import Finding, judged
 
 CODE = Code("ENHANCE", "99RTNODE", "Enhancement by a neural network")
 _WHAT: Mapping[str, str] = {
@@ -100,7 +100,9 @@ class Enhancement(Pipeline):
         model = self._model()
         order = axis_order(source.volume)
         hu_zyx = order.canonical(source.filled_zyx(AIR_HU))
-        result = enhanced(model, hu_zyx, _spacing(source, order), lambda done, what: progress(0.1 + 0.6 * done, what))
+        result = enhanced(
+            model, hu_zyx, order.spacing_zyx_mm(source.volume), lambda done, what: progress(0.1 + 0.6 * done, what)
+        )
         kept = self._windowed(hu_zyx, result)
         derivation = Derivation(_description(model), CODE)
         series = derived_ct_series(source, order.original(kept), self, inputs, self.series_description, derivation)
@@ -199,18 +201,13 @@ def _merged(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return {**both, **{name: _merged(preset[name], changes[name]) for name in groups}}
 
 
-def _spacing(source: ImageSeries, order: AxisOrder) -> tuple[float, float, float]:
-    slice_mm, row_mm, column_mm = (source.volume.spacing_zyx_mm[axis] for axis in order.axes)
-    return slice_mm, row_mm, column_mm
-
-
 def _measured(
     source: ImageSeries, series: tuple[Dataset, ...], order: AxisOrder, card: Card
 ) -> Iterator[Finding]:  # fmt: skip
     """What the new datasets, as a reader will find them, changed of the source; and how usual the source is."""
     before = order.canonical(source.filled_zyx(AIR_HU))
     written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
-    spacing = _spacing(source, order)
+    spacing = order.spacing_zyx_mm(source.volume)
     measures: dict[str, float] = {
         **domain_measures(card.training_domain, before, spacing),
         **stability_measures(before, order.canonical(written), spacing),
@@ -220,9 +217,4 @@ def _measured(
         measures["obliquity_deg"] = obliquity
     for name, value in measures.items():
         what = _WHAT.get(name, name.replace("_", " "))
-        yield judged(name, value, UNITS.get(name, "1"), _limits(card, name), what)
-
-
-def _limits(card: Card, name: str) -> Limits | None:
-    found = card.limits.get(name)
-    return None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)
+        yield judged(name, value, UNITS.get(name, "1"), card.limits.get(name), what)

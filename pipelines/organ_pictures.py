@@ -27,8 +27,7 @@ def organs_on_images(images: Sequence[Path], segmentation: Path, png: Path, titl
     for number, mask in enumerate(masks.values(), start=1):
         labels[mask] = number
     order = axis_order(source.volume)
-    slice_mm, row_mm, column_mm = (source.volume.spacing_zyx_mm[axis] for axis in order.axes)
     hu = order.canonical(source.filled_zyx(AIR_HU))
-    row = OrganRow("", hu, (slice_mm, row_mm, column_mm), order.canonical(labels))
+    row = OrganRow("", hu, order.spacing_zyx_mm(source.volume), order.canonical(labels))
     draw_organs([row], tuple(masks), png, title)
     return Picture(png, title, None)

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from models.limits import Limits
 from pipelines.dicom.image_series import ImageSeries
 from pipelines.dicom.organs import organ_named
 from pipelines.dicom.segmentation_reading import read_segmentation
 from pipelines.dicom.structure_set import read_structure_set, roi_masks
 from pipelines.dicom.writing import file_bytes
-from pipelines.stability import Finding, Limits, judged
+from pipelines.stability import Finding, judged
 
 LIMITS = Limits(flag_above=0.0, hold_above=2.0)
 """Policy: both kinds of object give back the very voxels; 2 % is what planning systems differ by among themselves."""

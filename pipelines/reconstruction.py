@@ -40,7 +40,7 @@ from pipelines.dicom.reconstructed import empty_series, views_of_slices
 from pipelines.dicom.scan_stack import MeasuredTurns, ScanStack, scan_stack
 from pipelines.integrity import integrity_findings
 from pipelines.provenance import provenance
-from pipelines.stability import Finding, Limits, judged
+from pipelines.stability import Finding, judged
 
 CODE = Code("FEWVIEW", "99RTNODE", "Reconstruction from few views over a diffusion prior")
 SPREAD = Quantity("SPREAD_HU", "Spread of HU over noise seeds", codes.SCT.StandardDeviation, HOUNSFIELD_UNIT)
@@ -207,6 +207,4 @@ def _measured(evidence: Evidence, source: ImageSeries, card: Card, projections: 
     missing = projections.missing_views / (views + projections.missing_views)
     measures = few_view_measures(evidence, card.training_domain, source.volume.spacing_zyx_mm, missing)
     for name, value in measures.items():
-        found = card.limits.get(name)
-        limits = None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)
-        yield judged(name, value, UNITS[name], limits, _WHAT[name])
+        yield judged(name, value, UNITS[name], card.limits.get(name), _WHAT[name])

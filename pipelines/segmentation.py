@@ -14,7 +14,7 @@ from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from models.intensity import AIR_HU
 from models.organ_finder import OrganFinder, load_organ_finder
-from models.organ_plausibility import NOT_MEASURED_IN_TRAINING, UNITS, plausibility_measures
+from models.organ_plausibility import POLICY, UNITS, plausibility_measures
 from models.organ_sides import pieces_of
 from models.segmentation import Segmentation as FoundOrgans
 from models.segmentation import largest_pieces
@@ -42,7 +42,7 @@ from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order,
 from pipelines.integrity import identity_finding
 from pipelines.organ_reading_back import read_back_findings
 from pipelines.provenance import Provenance, provenance
-from pipelines.stability import Finding, Limits, Verdict, judged
+from pipelines.stability import Finding, Verdict, judged
 
 Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
 """By TG-263 name, [slice, row, column] on the grid of the images."""
@@ -78,12 +78,6 @@ class Segmentation(Pipeline):
     )
     """What is sent."""
 
-    @field_validator("organs")
-    @classmethod
-    def _in_standard_spelling(cls, organs: tuple[str, ...]) -> tuple[str, ...]:
-        """Left and right are told by the spelling of TG-263."""
-        return tuple(standard_name(organ) or organ for organ in organs)
-
     one_piece: bool = True
     """Whether only the largest piece of each organ is kept, of a pair under one name the two largest."""
     mirror: bool = False
@@ -96,6 +90,12 @@ class Segmentation(Pipeline):
     training: Mapping[str, Any] = Field(default_factory=dict, exclude=True)
     """Training settings by name, as of `models.training.segmentation_settings`; no result depends on them."""
     series_description: str = "Organs"
+
+    @field_validator("organs")
+    @classmethod
+    def _in_standard_spelling(cls, organs: tuple[str, ...]) -> tuple[str, ...]:
+        """Left and right are told by the spelling of TG-263."""
+        return tuple(standard_name(organ) or organ for organ in organs)
 
     def weights_sha256(self) -> tuple[str, ...]:
         """SHA-256 of the weights, verified against their card.
@@ -148,7 +148,7 @@ class Segmentation(Pipeline):
     def found(self, source: ImageSeries, inputs: Inputs, progress: Progress) -> "FoundInImages":
         """The organs, on the grid of the images, and what speaks for and against them."""
         finder, order = self._finder(), axis_order(source.volume)
-        hu_zyx, spacing = order.canonical(source.filled_zyx(AIR_HU)), _spacing(source, order)
+        hu_zyx, spacing = order.canonical(source.filled_zyx(AIR_HU)), order.spacing_zyx_mm(source.volume)
         unused: tuple[Finding, ...] = ()
         try:
             mr = self._mr(source, inputs, finder, order)
@@ -212,9 +212,7 @@ class Segmentation(Pipeline):
 
     def _finder(self) -> OrganFinder:
         try:
-            # A network that was trained elsewhere computes as its makers had it.
-            is_own = load_card(self.weights).segmentation is not None
-            return load_organ_finder(self.weights, bf16=is_own, mirror=self.mirror)
+            return load_organ_finder(self.weights, bf16=True, mirror=self.mirror)
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 
@@ -253,11 +251,6 @@ def organs_of(card: Card) -> tuple[str, ...]:
     raise WeightsError(f"the weights {card.name} are of the method {card.method}, which finds no organs")
 
 
-def _spacing(source: ImageSeries, order: AxisOrder) -> tuple[float, float, float]:
-    slice_mm, row_mm, column_mm = (source.volume.spacing_zyx_mm[axis] for axis in order.axes)
-    return slice_mm, row_mm, column_mm
-
-
 def _measured(
     card: Card,
     hu_zyx: NDArray[np.float32],
@@ -270,9 +263,10 @@ def _measured(
             yield Finding(
                 name=f"{organ.lower()}_not_found", value=1.0, unit="1", verdict=Verdict.FLAG, text=f"{organ} not found"
             )
+    limits = {**card.limits, **POLICY}
     measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
     for name, value in measures.items():
-        yield judged(name, value, UNITS[name], _limits(card, name), _WHAT[name])
+        yield judged(name, value, UNITS[name], limits.get(name), _WHAT[name])
 
 
 def _of_unused_mr(error: InputRejected) -> Finding:
@@ -286,10 +280,3 @@ def _of_obliquity(source: ImageSeries) -> Iterator[Finding]:
     angle = obliquity_deg(source.volume)
     if angle > OBLIQUITY_IGNORED_DEG:
         yield judged("obliquity_deg", angle, "deg", None, "Angle of the slices to the axial plane in degrees")
-
-
-def _limits(card: Card, name: str) -> Limits | None:
-    if name in NOT_MEASURED_IN_TRAINING:
-        return Limits(flag_above=0.0, hold_above=0.0)
-    found = card.limits.get(name)
-    return None if found is None else Limits(flag_above=found.flag_above, hold_above=found.hold_above)

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from models.limits import Limits
+
 
 class Verdict(StrEnum):
     """What happens to a result."""
@@ -22,15 +24,6 @@ class Verdict(StrEnum):
 
 
 _SEVERITY = {Verdict.RELEASE: 0, Verdict.FLAG: 1, Verdict.HOLD: 2}
-
-
-class Limits(BaseModel):
-    """The values of one finding above which a result is flagged or held."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    flag_above: float
-    hold_above: float
 
 
 class Finding(BaseModel):

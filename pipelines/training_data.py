@@ -215,12 +215,11 @@ def _nothing(data: Path, refused: Sequence[str]) -> str:
 
 def _volume(series: ImageSeries, patient: str) -> TrainingVolume:
     order = axis_order(series.volume)
-    spacing = [series.volume.spacing_zyx_mm[axis] for axis in order.axes]
     volume = TrainingVolume(
         patient_id=patient,
         split=None,
         hu_zyx=order.canonical(series.filled_zyx(AIR_HU)).clip(AIR_HU),
-        spacing_zyx_mm=(spacing[0], spacing[1], spacing[2]),
+        spacing_zyx_mm=order.spacing_zyx_mm(series.volume),
         domain=_domain(series),
         source=series.series_instance_uid,
     )

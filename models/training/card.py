@@ -13,13 +13,14 @@ from torch import nn
 from models.cyclegan import Architecture
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import Hu, Mask
+from models.limits import Limits
 from models.metrics import mae_hu
 from models.stability_measures import domain_measures, stability_measures
 from models.training.kept_pairs import kept_pair, read_pair
 from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingVolume, of_split
-from models.weights import Card, Limits, TrainingDomain, save, write_card
+from models.weights import Card, TrainingDomain, save, write_card
 
 METHODS: Mapping[str, str] = {"unpaired": "cyclegan", "supervised": "supervised"}
 """What a card calls the method of a training."""

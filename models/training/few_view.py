@@ -7,6 +7,7 @@ from models.diffusion import DiffusionPrior, load_prior
 from models.few_view import FewViewSettings, reconstructed
 from models.few_view_measures import evidence_of, few_view_measures
 from models.inference import nobody
+from models.limits import Limits
 from models.scan_simulation import Exposure
 from models.training import diffusion
 from models.training.card import measured_limits
@@ -14,7 +15,7 @@ from models.training.diffusion import DiffusionSettings
 from models.training.few_view_scans import inscribed_circle, is_whole, scanned_patient
 from models.training.progress import Progress
 from models.training.volumes import TrainingVolume
-from models.weights import Limits, load_card, write_card
+from models.weights import load_card, write_card
 
 USUAL_VIEWS = 800
 """Of one turn, of a scan that is not sparse."""

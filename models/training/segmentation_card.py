@@ -6,15 +6,16 @@ from pathlib import Path
 
 from torch import nn
 
+from models.limits import Limits
 from models.organ_finder import load_organ_finder
-from models.organ_plausibility import NOT_MEASURED_IN_TRAINING
+from models.organ_plausibility import POLICY
 from models.training.card import measured_limits
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import Progress
 from models.training.segmentation_evaluation import JudgedCase, judged_cases, organ_table
 from models.training.segmentation_settings import SegmentationSettings
 from models.unet import METHOD
-from models.weights import Card, Limits, TrainingDomain, load_card, save, write_card
+from models.weights import Card, TrainingDomain, load_card, save, write_card
 
 _TEXT = """\
 # {name}
@@ -86,7 +87,7 @@ def finished_segmenter(
     model = load_organ_finder(str(path), device=settings.device, bf16=settings.bf16, mirror=mirror)
     cases = judged_cases(model, validation, progress)
     limits = {} if is_made_up else measured_limits([[case.plausibility] for case in cases])
-    for name in NOT_MEASURED_IN_TRAINING:
+    for name in POLICY:
         limits.pop(name, None)
     if limits:
         limits["height_missing_mm"] = _HEIGHT_LIMITS

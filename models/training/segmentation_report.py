@@ -15,7 +15,7 @@ from models.training.progress import Progress, part
 from models.training.segmentation import of_split
 from models.training.segmentation_evaluation import JudgedCase, judged_cases, mean_dice, organ_table, write_cases
 from models.training.volumes import TrainingDataError
-from models.weights import card_path, load_card
+from models.weights import card_path
 
 CSV, CSV_WITHOUT_MR, MARKDOWN, PNG = "organs.csv", "organs_without_mr.csv", "segmentation.md", "segmentation.png"
 _SHOWN = 6
@@ -63,7 +63,7 @@ def evaluate(
     test = of_split(volumes, "test")
     if not test:
         raise TrainingDataError("there is no test patient with organs")
-    model = load_organ_finder(weights, bf16=load_card(weights).segmentation is not None, mirror=mirror)
+    model = load_organ_finder(weights, bf16=True, mirror=mirror)
     output.mkdir(parents=True, exist_ok=True)
     has_mr = model.takes_mr and all(one.mr_zyx is not None for one in test)
     cases = judged_cases(model, test, part(progress, 0.0, 0.5 if has_mr else 0.95))

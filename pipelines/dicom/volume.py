@@ -104,6 +104,11 @@ class AxisOrder:
     axes: tuple[int, ...]
     reversed_axes: tuple[int, ...]
 
+    def spacing_zyx_mm(self, volume: Volume) -> tuple[float, float, float]:
+        """Spacing of the canonical array of a volume."""
+        slice_mm, row_mm, column_mm = (volume.spacing_zyx_mm[axis] for axis in self.axes)
+        return slice_mm, row_mm, column_mm
+
     def canonical(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
         """The array as [slice to the head, row to posterior, column to the patient's left]."""
         return np.flip(array_zyx.transpose(self.axes), self.reversed_axes)

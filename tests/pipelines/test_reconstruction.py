@@ -19,8 +19,9 @@ from pydicom.uid import CTImageStorage, ParametricMapStorage
 from models.diffusion import Architecture, DenoisingNetwork
 from models.few_view_measures import UNITS
 from models.iterative import estimated_photons
+from models.limits import Limits
 from models.scan_simulation import Exposure
-from models.weights import Limits, load_card, save, write_card
+from models.weights import load_card, save, write_card
 from pipelines.base import InputRejected, Outcome, PipelineError
 from pipelines.dicom import projection_elements as pd
 from pipelines.dicom.image_series import ImageSeries, read_image_series

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from models.organ_finder import OwnNetwork
-from models.organ_plausibility import NOT_MEASURED_IN_TRAINING, UNITS
+from models.organ_plausibility import POLICY, UNITS
 from models.unet import Segmenter
 from models.weights import Card, SegmentationTask, load_card, write_card
 from pipelines.base import Outcome
@@ -45,7 +45,7 @@ MEASURES = (
 )
 """That a card has limits of."""
 
-assert set(MEASURES) < set(UNITS) and not set(MEASURES) & set(NOT_MEASURED_IN_TRAINING)
+assert set(MEASURES) < set(UNITS) and not set(MEASURES) & set(POLICY)
 
 
 def centres_lps_mm(orientation: tuple[float, ...], slices: int = SHAPE[0]) -> NDArray[np.float64]:

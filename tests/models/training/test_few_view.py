@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from models.few_view import FewViewSettings
+from models.limits import Limits
 from models.training import few_view, few_view_scans
 from models.training.few_view import train
-from models.weights import Limits, load_card
+from models.weights import load_card
 from tests.models.training.test_diffusion import SETTINGS
 from tests.models.training.test_enhancement import patients
 
