@@ -13,12 +13,13 @@ PLoS One 2015, doi 10.1371/journal.pone.0118432 (precision-recall)
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from models.linear_score import LinearScore
 from models.survival.cohort import Flags, Floats, Numbers
 from models.survival.interval import Interval, percentile_interval
 
@@ -57,32 +58,17 @@ class LogisticSettings(BaseModel):
     """Fewer where a training set has fewer patients of one outcome."""
 
 
-class LogisticModel(BaseModel):
+class LogisticModel(LinearScore):
     """A trained model; all its numbers, and the names of the features that it wants, in their order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    refusal: ClassVar[type[Exception]] = ClassificationError
 
     kind: Literal["logistic_elastic_net"] = "logistic_elastic_net"
-    feature_names: tuple[str, ...] = Field(min_length=1)
-    mean: tuple[FiniteFloat, ...]
-    sd: tuple[FiniteFloat, ...]
-    coefficients: tuple[FiniteFloat, ...]
-    """Of the standardised features."""
     intercept: FiniteFloat
     inverse_penalty: FiniteFloat
     l1_ratio: FiniteFloat
     patients: int = Field(ge=2)
     with_outcome: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> "LogisticModel":
-        if len({len(self.feature_names), len(self.mean), len(self.sd), len(self.coefficients)}) > 1:
-            raise ValueError("features, means, standard deviations and coefficients differ in number")
-        if len(set(self.feature_names)) < len(self.feature_names):
-            raise ValueError("two features have one name")
-        if min(self.sd) <= 0.0:
-            raise ValueError("a standard deviation is not above 0")
-        return self
 
     def probability(self, features: Floats, feature_names: Sequence[str]) -> Floats:
         """Of the outcome, (n, p) to (n,).
@@ -92,14 +78,7 @@ class LogisticModel(BaseModel):
         ClassificationError
             If a feature of the model is absent or is no number.
         """
-        absent = [name for name in self.feature_names if name not in feature_names]
-        if absent:
-            raise ClassificationError(f"The feature {absent[0]} is absent")
-        values = features[:, [list(feature_names).index(name) for name in self.feature_names]]
-        if not np.isfinite(values).all():
-            raise ClassificationError("A feature of the model is no number")
-        logit = (values - self.mean) / self.sd @ np.array(self.coefficients) + self.intercept
-        return np.asarray(1.0 / (1.0 + np.exp(-logit)))
+        return np.asarray(1.0 / (1.0 + np.exp(-self.score(features, feature_names) - self.intercept)))
 
 
 def labelled(features: ArrayLike, feature_names: Sequence[str], outcome: ArrayLike) -> LabelledPatients:

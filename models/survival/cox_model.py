@@ -1,10 +1,11 @@
 """A Cox model with elastic net: trained with a penalty chosen by inner cross-validation, and kept as plain numbers."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from models.linear_score import LinearScore
 from models.survival.cohort import Cohort, Floats, Numbers, SurvivalError
 from models.survival.coxnet import cox_path, penalty_path
 from models.survival.folds import event_folds
@@ -34,20 +35,12 @@ class CoxSettings(BaseModel):
     """Training patients above this percentile of the risk make the high-risk group."""
 
 
-class CoxModel(BaseModel):
+class CoxModel(LinearScore):
     """A trained model; all its numbers, and the names of the features that it wants, in their order."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    refusal: ClassVar[type[Exception]] = SurvivalError
 
     kind: Literal["cox_elastic_net"] = "cox_elastic_net"
-    feature_names: tuple[str, ...] = Field(min_length=1)
-    """k features with a coefficient; more than these are not needed."""
-    mean: tuple[FiniteFloat, ...]
-    """(k,)."""
-    sd: tuple[FiniteFloat, ...]
-    """(k,)."""
-    coefficients: tuple[FiniteFloat, ...]
-    """(k,), of the standardised features."""
     baseline_times: tuple[FiniteFloat, ...]
     """(m,) times of events, ascending, in `time_unit`."""
     baseline_cumulative_hazard: tuple[FiniteFloat, ...]
@@ -61,13 +54,7 @@ class CoxModel(BaseModel):
     events: int = Field(ge=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> "CoxModel":
-        if len({len(self.feature_names), len(self.mean), len(self.sd), len(self.coefficients)}) > 1:
-            raise ValueError("features, means, standard deviations and coefficients differ in number")
-        if len(set(self.feature_names)) < len(self.feature_names):
-            raise ValueError("two features have one name")
-        if min(self.sd) <= 0.0:
-            raise ValueError("a standard deviation is not above 0")
+    def _has_a_baseline(self) -> "CoxModel":
         if len(self.baseline_times) != len(self.baseline_cumulative_hazard):
             raise ValueError("the baseline has times and hazards of different number")
         if (np.diff(self.baseline_times) <= 0.0).any() or (
@@ -84,13 +71,7 @@ class CoxModel(BaseModel):
         SurvivalError
             If a feature of the model is absent or is no number.
         """
-        absent = [name for name in self.feature_names if name not in feature_names]
-        if absent:
-            raise SurvivalError(f"The feature {absent[0]} is absent")
-        values = features[:, [feature_names.index(name) for name in self.feature_names]]
-        if not np.isfinite(values).all():
-            raise SurvivalError("A feature of the model is no number")
-        return np.asarray((values - self.mean) / self.sd @ np.array(self.coefficients))
+        return self.score(features, feature_names)
 
     def event_probability(self, risk: Floats, time: float) -> Floats:
         """Probability of the event until a time after the start, (n,) to (n,).
