@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from models.cyclegan import Architecture, Conversion, Generator
 from models.engines import Engine, fastest_engine, input_channels
+from models.feature_domain import FeatureDomain, read_domain
 from models.intensity import Hu, Mask, normalised, written_back
 from models.receptive_field import reach_pixels
-from models.weights import Card, WeightsError, load_card, load_weights
+from models.weights import Card, WeightsError, domain_path, load_card, load_weights
 
 Box: TypeAlias = tuple[slice, slice]
 """(rows, columns)."""
@@ -34,6 +35,8 @@ class EnhancementModel:
     engine: Engine
     reach_pixels: int | None
     """What is further away from a pixel than this does not change it; None: the whole slice may."""
+    domain: FeatureDomain | None = None
+    """Of the images that it was trained on; None where the card names none."""
 
 
 def nobody(done: float, what: str) -> None:
@@ -53,7 +56,7 @@ def load_generator(weights: str) -> EnhancementModel:
     """
     card = load_card(weights)
     generator, engine, reach = _prepared(weights, card.sha256)
-    return EnhancementModel(card, generator, engine, reach)
+    return EnhancementModel(card, generator, engine, reach, _domain(weights, card.domain_sha256))
 
 
 def enhanced(
@@ -76,6 +79,10 @@ def enhanced(
             output_hu[index] = _enhanced_slice(model, hu_zyx[_neighbours(index, channels, len(hu_zyx))], spacing_zyx_mm)
             progress((index + 1) / len(hu_zyx), "enhancing")
     return output_hu
+
+
+def _domain(weights: str, sha256: str | None) -> FeatureDomain | None:
+    return None if sha256 is None else read_domain(domain_path(weights), sha256)
 
 
 @lru_cache(maxsize=4)

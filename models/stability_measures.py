@@ -46,9 +46,9 @@ Spacing: TypeAlias = tuple[float, float, float]
 
 
 def stability_measures(
-    before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
+    before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, body: Mask | None = None
 ) -> dict[str, float]:
-    """All measures of output against input, by name.
+    """All measures of output against input, by name; `body` is that of the input, and is found if it is not given.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def stability_measures(
     """
     if before_hu_zyx.shape != after_hu_zyx.shape:
         raise ValueError(f"input has shape {before_hu_zyx.shape}, output {after_hu_zyx.shape}")
-    body = body_mask(before_hu_zyx)
+    body = body_mask(before_hu_zyx) if body is None else body
     return {
         "mean_change_hu": mean_change_hu(before_hu_zyx, after_hu_zyx, body),
         "largest_local_change_hu": largest_local_change_hu(before_hu_zyx, after_hu_zyx, body, spacing_zyx_mm),
@@ -68,7 +68,9 @@ def stability_measures(
     }
 
 
-def domain_measures(domain: TrainingDomain, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> dict[str, float]:
+def domain_measures(
+    domain: TrainingDomain, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, body: Mask | None = None
+) -> dict[str, float]:
     """How far an input lies outside what the model was trained on, by name; 0 means inside.
 
     What is not known of the training is left out.
@@ -81,7 +83,7 @@ def domain_measures(domain: TrainingDomain, hu_zyx: NDArray[Any], spacing_zyx_mm
     if domain.slice_spacing_mm is not None:
         measures["slice_spacing_outside_mm"] = _outside(slice_mm, domain.slice_spacing_mm)
     if domain.body_mean_hu is not None and domain.body_mean_sd_hu is not None:
-        body = body_mask(hu_zyx)
+        body = body_mask(hu_zyx) if body is None else body
         mean_hu = float(hu_zyx[body].mean()) if body.any() else float(hu_zyx.mean())
         measures["body_mean_departure_sd"] = abs(mean_hu - domain.body_mean_hu) / max(domain.body_mean_sd_hu, 1e-6)
     return measures
@@ -127,12 +129,21 @@ def noise_growth(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: 
 
     A model that sharpens what another scanner has made takes its noise for structure, and no edge has moved by that.
     """
-    soft = body & (before_hu_zyx > _SOFT_TISSUE_HU[0]) & (before_hu_zyx < _SOFT_TISSUE_HU[1])
+    before, after = (pixel_noise_hu(image, before_hu_zyx, body) for image in (before_hu_zyx, after_hu_zyx))
+    return max(after / max(before, _LEAST_NOISE_HU) - 1.0, 0.0)
+
+
+def pixel_noise_hu(hu_zyx: NDArray[Any], tissue_hu_zyx: NDArray[Any], body: Mask) -> float:
+    """SD of the noise where the other image shows soft tissue inside the body, HU; 0 where it shows none.
+
+    From the median of second differences along the rows, on which edges and slopes have little hold.
+    """
+    soft = body & (tissue_hu_zyx > _SOFT_TISSUE_HU[0]) & (tissue_hu_zyx < _SOFT_TISSUE_HU[1])
     inside = soft[..., 1:-1] & soft[..., :-2] & soft[..., 2:]
     if not inside.any():
         return 0.0
-    before, after = (_pixel_noise_hu(image, inside) for image in (before_hu_zyx, after_hu_zyx))
-    return max(after / max(before, _LEAST_NOISE_HU) - 1.0, 0.0)
+    second = 2.0 * hu_zyx[..., 1:-1] - hu_zyx[..., :-2] - hu_zyx[..., 2:]
+    return float(np.median(np.abs(second[inside])) * _SD_PER_MEDIAN / np.sqrt(6.0))
 
 
 def edge_shift_mm(before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> float:
@@ -214,15 +225,6 @@ def _displacement(normals: NDArray[np.float64], lags: NDArray[np.float64]) -> ND
     if np.linalg.cond(matrix) > 20.0:
         return None
     return np.asarray(np.linalg.solve(matrix, normals.T @ lags))
-
-
-def _pixel_noise_hu(hu_zyx: NDArray[Any], inside: Mask) -> float:
-    """SD from the median of second differences along the rows, on which edges and slopes have little hold, HU.
-
-    `inside` has neither the first nor the last column.
-    """
-    second = 2.0 * hu_zyx[..., 1:-1] - hu_zyx[..., :-2] - hu_zyx[..., 2:]
-    return float(np.median(np.abs(second[inside])) * _SD_PER_MEDIAN / np.sqrt(6.0))
 
 
 def _outside(value: float, limits: tuple[float, float]) -> float:

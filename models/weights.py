@@ -95,6 +95,10 @@ class Card(BaseModel):
     training_domain: TrainingDomain
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""
+    usual: Mapping[str, float] = Field(default_factory=dict)
+    """What becomes of tissues in validation patients, mean by name, as in `models.enhancement_measures`."""
+    domain_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the file with the features of the training images (`models.feature_domain`); None: there is none."""
     organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest volume of each organ that was drawn in the training patients, mL, by TG-263 name."""
     metrics: Mapping[str, float] = Field(default_factory=dict)
@@ -124,6 +128,11 @@ def card_path(weights: str) -> Path:
         If it is neither a name nor such a path.
     """
     return _paths(weights)[1]
+
+
+def domain_path(weights: str) -> Path:
+    """Where the features of the training images of such weights lie; errors as in `card_path`."""
+    return _paths(weights)[0].with_suffix(".domain")
 
 
 def load_card(weights: str) -> Card:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from node.errors import ConfigError
 from node.roles import RoleRule
 from pipelines.base import Labelling, Pipeline
+from pipelines.site_limits import SiteStability
 
 SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
@@ -181,8 +182,15 @@ class PipelineSettings(_Settings):
     send_to: tuple[str, ...] = ()
     limits: Limits = Limits()
     labelling: SiteLabelling = SiteLabelling()
+    stability: SiteStability = SiteStability()
+    """Limits of findings that the site sets in place of the model card's."""
     fetch_deadline_h: float = Field(default=24.0, ge=0)
     enabled: bool = True
+
+    def values(self) -> dict[str, Any]:
+        """For the fields of the class: the settings, and the limits of the site where it has set some."""
+        stability = {"stability": self.stability.model_dump(mode="json")} if self.stability.limits else {}
+        return {**self.settings, **stability}
 
 
 class CollectionRule(_Settings):
@@ -224,7 +232,7 @@ class Config:
             raise ConfigError(path, "", f"there is no pipeline {name}; known are {', '.join(sorted(self.pipelines))}")
         settings = self.pipelines[name]
         try:
-            return load_pipeline(name, settings.class_path, settings.settings, verify=verify)
+            return load_pipeline(name, settings.class_path, settings.values(), verify=verify)
         except PipelineConfigError as error:
             raise ConfigError(path, error.key, error.reason) from error
 

@@ -59,7 +59,7 @@ class Dispatch:
             attempt=job.attempts,
             pipeline_name=job.pipeline,
             pipeline_class=settings.class_path,
-            settings=settings.settings,
+            settings=settings.values(),
             trigger=trigger,
             linked=tuple(linked),
             labelling=settings.labelling.labelling(),

@@ -233,7 +233,7 @@ class Engine:
     def _connect(self, timeout_s: float) -> None:
         address = self._cluster or self._settings.engine
         self._client = Client(address, timeout=timeout_s, set_as_default=False, name="rtnode")
-        plugin = WarmUp(tuple((name, one.class_path, one.settings) for name, one in self._pipelines.items()))
+        plugin = WarmUp(tuple((name, one.class_path, one.values()) for name, one in self._pipelines.items()))
         self._client.register_plugin(plugin, name="rtnode-warm-up")
 
     def _reconnect_if_lost(self) -> None:

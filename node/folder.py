@@ -109,7 +109,7 @@ def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_
         attempt=1,
         pipeline_name=plan.pipeline,
         pipeline_class=settings.class_path,
-        settings=settings.settings,
+        settings=settings.values(),
         trigger=trigger,
         linked=tuple(linked),
         labelling=settings.labelling.labelling(),

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from pydicom import Dataset
 from pydicom.uid import UID
 
+from models.limits import Limits
+from pipelines.site_limits import SiteStability
 from pipelines.stability import Finding
 
 
@@ -107,6 +109,8 @@ class Pipeline(BaseModel, ABC):
 
     name: str
     """Name of the configuration file, without its ending; the same class may serve several."""
+    stability: SiteStability = SiteStability()
+    """Limits that the site has set in place of the model card's."""
 
     @abstractmethod
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
@@ -132,9 +136,11 @@ class Pipeline(BaseModel, ABC):
 
     def settings_sha256(self) -> str:
         """Digest of class, name, settings and weights: two pipelines with the same digest make the same result."""
+        # Only where the site has set some: its limits decide how a result is labelled.
+        left_out = None if self.stability.limits else {"stability"}
         identity = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
-            "settings": self.model_dump(mode="json"),
+            "settings": self.model_dump(mode="json", exclude=left_out),
             "weights": self.weights_sha256(),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
@@ -167,6 +173,18 @@ class Pipeline(BaseModel, ABC):
             If this pipeline has no model, or the data do not suffice.
         """
         raise PipelineError(f"{self.name} has nothing to evaluate")
+
+    def calibrate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, Limits]:
+        """Measure the limits of the findings on the validation patients below `data`, and write them into the card.
+
+        What has to be simulated is kept in `output`.
+
+        Raises
+        ------
+        PipelineError
+            If this pipeline has no model whose limits are measured so, or the data do not suffice.
+        """
+        raise PipelineError(f"{self.name} has no limits to measure")
 
     def study_data_size(
         self, data: Path, output: Path, options: "DataSizeOptions", progress: Progress = no_progress

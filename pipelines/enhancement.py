@@ -16,12 +16,13 @@ from pydicom.uid import UID, CTImageStorage
 
 from models.cone_beam import ConeBeamUnavailable
 from models.engines import offered_engines
+from models.enhancement_measures import UNITS, enhancement_measures
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import AIR_HU
-from models.stability_measures import UNITS, domain_measures, stability_measures
+from models.limits import Limits
 from models.training.enhancement import train
 from models.training.evaluation import evaluate
-from models.training.pairs import Modality
+from models.training.pairs import Modality, Scans
 from models.training.settings import Method, TrainingSettings
 from models.training.volumes import TrainingDataError
 from models.weights import Card, WeightsError, load_card
@@ -39,7 +40,7 @@ from pipelines.dicom.derived import Derivation, derived_ct_series
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order, obliquity_deg
 from pipelines.integrity import integrity_findings, written_hu
-from pipelines.stability import Finding, judged
+from pipelines.stability import Finding
 
 CODE = Code("ENHANCE", "99RTNODE", "Enhancement by a neural network")
 _WHAT: Mapping[str, str] = {
@@ -49,6 +50,19 @@ _WHAT: Mapping[str, str] = {
     "body_dice_loss": "Part of the body outline that moved",
     "air_xor_fraction": "Part of the body that turned from tissue to air or back",
     "noise_growth": "Growth of the noise of soft tissue, as a part of that of the input",
+    "registration_shift_mm": "Shift that lays the result on its input, in mm",
+    "skin_bend_mm": "Displacement of the parts of the skin that moved most, in mm",
+    "likeness_lost": "Part of the structures of a region of 16 mm that the result does not share with its input",
+    "mirrored_likeness": "How much more the result resembles its mirrored input than its input; below 0 if not",
+    "misplaced_slice_mm": "Largest distance of a slice from the one of the input that it resembles most, in mm",
+    "fat_departure_hu": "What became of fat against the usual, in HU",
+    "muscle_departure_hu": "What became of muscle against the usual, in HU",
+    "bone_departure_hu": "What became of bone against the usual, in HU",
+    "skin_steepness_departure": "Steepness of the skin's edge against the usual, as a part of that of the input",
+    "input_noise_hu": "Noise of the input in soft tissue in HU",
+    "metal_part": "Part of the body of the input above 1800 HU",
+    "truncated_part": "Part of the outline of the body that lies on the rim of the field of view",
+    "feature_distance": "Distance of the network's features of the input to its training images; about 1 for these",
     "pixel_spacing_outside_mm": "Pixel spacing outside what the model was trained on, in mm",
     "slice_spacing_outside_mm": "Slice distance outside what the model was trained on, in mm",
     "body_mean_departure_sd": "Mean HU of the body against the training patients, in standard deviations",
@@ -86,12 +100,17 @@ class Enhancement(Pipeline):
         return (self._card().sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, of the card's limits and of the engines of this machine.
+        """Digest of settings and weights, of what the card says of the usual and of the engines of this machine.
 
         The limits decide how a result is labelled, the engines which of its last bits are set.
         """
-        limits = {name: limit.model_dump() for name, limit in sorted(self._card().limits.items())}
-        return hashlib.sha256(json.dumps([super().settings_sha256(), limits, offered_engines()]).encode()).hexdigest()
+        card = self._card()
+        judging = [
+            {name: limit.model_dump() for name, limit in sorted(card.limits.items())},
+            dict(sorted(card.usual.items())),
+            card.domain_sha256,
+        ]
+        return hashlib.sha256(json.dumps([super().settings_sha256(), judging, offered_engines()]).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Enhance the triggering series."""
@@ -107,7 +126,7 @@ class Enhancement(Pipeline):
         derivation = Derivation(_description(model), CODE)
         series = derived_ct_series(source, order.original(kept), self, inputs, self.series_description, derivation)
         progress(0.8, "measuring")
-        findings = (*integrity_findings(source, series), *_measured(source, series, order, model.card))
+        findings = (*integrity_findings(source, series), *self._measured(source, series, order, model))
         return Outcome(series=(series,), findings=findings)
 
     # Training brings its plotting with it; a worker that only runs jobs never loads either.
@@ -136,6 +155,16 @@ class Enhancement(Pipeline):
         try:
             volumes = training_volumes(data)
             return evaluate(self.weights, volumes, output, self.modality, progress, comparators, record)
+        except (TrainingDataError, ConeBeamUnavailable, WeightsError) as error:
+            raise PipelineError(str(error)) from error
+
+    def calibrate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, Limits]:
+        """Measure what is usual and the limits on the validation patients below `data`; what is simulated is kept."""
+        from models.training.calibration import calibrate
+        from pipelines.training_data import training_volumes
+
+        try:
+            return calibrate(self.weights, training_volumes(data), Scans(self.modality), output, progress).limits
         except (TrainingDataError, ConeBeamUnavailable, WeightsError) as error:
             raise PipelineError(str(error)) from error
 
@@ -188,6 +217,20 @@ class Enhancement(Pipeline):
         low, high = self.window_hu
         return np.where((before > low) & (before < high), after, before)
 
+    def _measured(
+        self, source: ImageSeries, series: tuple[Dataset, ...], order: AxisOrder, model: EnhancementModel
+    ) -> Iterator[Finding]:
+        """What the new datasets, as a reader will find them, changed of the source; and how usual the source is."""
+        before = order.canonical(source.filled_zyx(AIR_HU))
+        written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
+        measures = enhancement_measures(model, before, order.canonical(written), order.spacing_zyx_mm(source.volume))
+        obliquity = obliquity_deg(source.volume)
+        if obliquity > OBLIQUITY_IGNORED_DEG:
+            measures["obliquity_deg"] = obliquity
+        for name, value in measures.items():
+            what = _WHAT.get(name, name.replace("_", " "))
+            yield self.stability.judged(name, value, UNITS.get(name, "1"), model.card.limits.get(name), what)
+
 
 def _description(model: EnhancementModel) -> str:
     card = model.card
@@ -199,22 +242,3 @@ def _merged(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     both = {**preset, **changes}
     groups = [name for name in changes if isinstance(preset.get(name), Mapping) and isinstance(both[name], Mapping)]
     return {**both, **{name: _merged(preset[name], changes[name]) for name in groups}}
-
-
-def _measured(
-    source: ImageSeries, series: tuple[Dataset, ...], order: AxisOrder, card: Card
-) -> Iterator[Finding]:  # fmt: skip
-    """What the new datasets, as a reader will find them, changed of the source; and how usual the source is."""
-    before = order.canonical(source.filled_zyx(AIR_HU))
-    written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
-    spacing = order.spacing_zyx_mm(source.volume)
-    measures: dict[str, float] = {
-        **domain_measures(card.training_domain, before, spacing),
-        **stability_measures(before, order.canonical(written), spacing),
-    }
-    obliquity = obliquity_deg(source.volume)
-    if obliquity > OBLIQUITY_IGNORED_DEG:
-        measures["obliquity_deg"] = obliquity
-    for name, value in measures.items():
-        what = _WHAT.get(name, name.replace("_", " "))
-        yield judged(name, value, UNITS.get(name, "1"), card.limits.get(name), what)

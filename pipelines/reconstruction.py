@@ -40,7 +40,8 @@ from pipelines.dicom.reconstructed import empty_series, views_of_slices
 from pipelines.dicom.scan_stack import MeasuredTurns, ScanStack, scan_stack
 from pipelines.integrity import integrity_findings
 from pipelines.provenance import provenance
-from pipelines.stability import Finding, judged
+from pipelines.site_limits import SiteStability
+from pipelines.stability import Finding
 
 CODE = Code("FEWVIEW", "99RTNODE", "Reconstruction from few views over a diffusion prior")
 SPREAD = Quantity("SPREAD_HU", "Spread of HU over noise seeds", codes.SCT.StandardDeviation, HOUNSFIELD_UNIT)
@@ -104,7 +105,10 @@ class SparseReconstruction(Pipeline):
             views_of_slices(projections, stack),
         )
         progress(0.95, "measuring")
-        findings = (*integrity_findings(source, series), *_measured(evidence, source, prior.card, projections))
+        findings = (
+            *integrity_findings(source, series),
+            *_measured(evidence, source, prior.card, projections, self.stability),
+        )
         maps = ((self._spread(series, evidence, inputs),),) if self.spread_map and self.seeds > 1 else ()
         return Outcome(series=(series, *maps), findings=findings)
 
@@ -202,9 +206,11 @@ def _photons(turn: MeasuredTurns) -> Rays | float:
         raise InputRejected(f"Photon Statistics are absent, and can not be estimated: {error}") from error
 
 
-def _measured(evidence: Evidence, source: ImageSeries, card: Card, projections: Projections) -> Iterator[Finding]:
+def _measured(
+    evidence: Evidence, source: ImageSeries, card: Card, projections: Projections, site: SiteStability
+) -> Iterator[Finding]:
     views = len(projections.line_integrals)
     missing = projections.missing_views / (views + projections.missing_views)
     measures = few_view_measures(evidence, card.training_domain, source.volume.spacing_zyx_mm, missing)
     for name, value in measures.items():
-        yield judged(name, value, UNITS[name], card.limits.get(name), _WHAT[name])
+        yield site.judged(name, value, UNITS[name], card.limits.get(name), _WHAT[name])

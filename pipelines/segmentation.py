@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
 from models.intensity import AIR_HU
+from models.limits import Limits
 from models.organ_finder import OrganFinder, load_organ_finder
 from models.organ_plausibility import POLICY, UNITS, plausibility_measures
 from models.organ_sides import pieces_of
@@ -158,7 +159,7 @@ class Segmentation(Pipeline):
         organs = finder.find(hu_zyx, spacing, mr, progress)
         wanted = {organ: organs.mask(organ) for organ in self.organs or organs.organs}
         kept = {name: self._kept(name, mask) for name, mask in wanted.items()}
-        findings = (*unused, *_measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
+        findings = (*unused, *self._measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 
     def written(self, source: ImageSeries, kept: Masks, origin: Provenance) -> list[OrganObject]:
@@ -193,6 +194,12 @@ class Segmentation(Pipeline):
 
         return evaluate_segmentation(self, data, output, progress, record)
 
+    def calibrate(self, data: Path, output: Path, progress: Progress = no_progress) -> Mapping[str, Limits]:
+        """Measure the limits on the validation patients below `data`, with the organs that the weights know."""
+        from pipelines.segmentation_training import calibrate_segmentation
+
+        return calibrate_segmentation(self, data, progress)
+
     def study_ablation(
         self, data: Path, output: Path, options: TrainingOptions, progress: Progress = no_progress
     ) -> str:
@@ -206,6 +213,28 @@ class Segmentation(Pipeline):
     ) -> str:
         """Not to be answered: the study chooses slices, and this is trained on whole volumes."""
         raise PipelineError(f"{self.name} is trained on whole volumes, so there is no number of slices to study")
+
+    def _measured(
+        self,
+        card: Card,
+        hu_zyx: NDArray[np.float32],
+        spacing: tuple[float, float, float],
+        organs: FoundOrgans,
+        wanted: Masks,
+    ) -> Iterator[Finding]:
+        for organ, mask in wanted.items():
+            if not mask.any():
+                yield Finding(
+                    name=f"{organ.lower()}_not_found",
+                    value=1.0,
+                    unit="1",
+                    verdict=Verdict.FLAG,
+                    text=f"{organ} not found",
+                )
+        limits = {**card.limits, **POLICY}
+        measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
+        for name, value in measures.items():
+            yield self.stability.judged(name, value, UNITS[name], limits.get(name), _WHAT[name])
 
     def _kept(self, organ: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return largest_pieces(mask, pieces_of(organ)) if self.one_piece else mask
@@ -249,24 +278,6 @@ def organs_of(card: Card) -> tuple[str, ...]:
     if card.imported is not None:
         return card.imported.organs
     raise WeightsError(f"the weights {card.name} are of the method {card.method}, which finds no organs")
-
-
-def _measured(
-    card: Card,
-    hu_zyx: NDArray[np.float32],
-    spacing: tuple[float, float, float],
-    organs: FoundOrgans,
-    wanted: Masks,
-) -> Iterator[Finding]:
-    for organ, mask in wanted.items():
-        if not mask.any():
-            yield Finding(
-                name=f"{organ.lower()}_not_found", value=1.0, unit="1", verdict=Verdict.FLAG, text=f"{organ} not found"
-            )
-    limits = {**card.limits, **POLICY}
-    measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
-    for name, value in measures.items():
-        yield judged(name, value, UNITS[name], limits.get(name), _WHAT[name])
 
 
 def _of_unused_mr(error: InputRejected) -> Finding:

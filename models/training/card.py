@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import stats
 from torch import nn
 
 from models.cyclegan import Architecture
-from models.inference import EnhancementModel, enhanced, load_generator
-from models.intensity import Hu, Mask
-from models.limits import Limits
-from models.metrics import mae_hu
-from models.stability_measures import domain_measures, stability_measures
-from models.training.kept_pairs import kept_pair, read_pair
+from models.inference import load_generator
+from models.training.calibration import JudgedImage, judged_patients, of_one_kind, usual_and_limits
+from models.training.measured_limits import CONFIDENCE, FLAG_PERCENTILE, HELD_BEYOND
 from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingVolume, of_split
@@ -25,11 +20,6 @@ from models.weights import Card, TrainingDomain, save, write_card
 METHODS: Mapping[str, str] = {"unpaired": "cyclegan", "supervised": "supervised"}
 """What a card calls the method of a training."""
 
-_FLAG_PERCENTILE = 95.0
-_HELD_BEYOND, _CONFIDENCE = 0.995, 0.95
-_NOISE_REALISATIONS = 2
-_SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
-"""Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
 
 _METRICS_HEADING = "## Metrics\n\n"
 _RUN_FIGURES = ("seconds_per_slice", "seconds_per_slice_sd", "patients", "peak_memory_gib")
@@ -123,12 +113,12 @@ def finished_weights(
     }
     card = save(path, generator.state_dict(), facts, "")
     model = load_generator(str(path))
-    validation = _of_one_kind(of_split(volumes, "validation"), settings.scans.modality, origin)
-    judged = _judged_patients(model, validation, settings, path.parent / SIMULATED)
+    validation = of_one_kind(of_split(volumes, "validation"), settings.scans.modality, origin.is_simulated)
+    judged = judged_patients(model, validation, settings.scans, settings.seed, path.parent / SIMULATED)
     progress(1.0, "measuring limits")
-    limits = measured_limits([[case.measures for case in cases] for cases in judged])
+    usual, limits = usual_and_limits(judged)
     text = _text(card, settings, origin, judged)
-    write_card(path.with_suffix(".md"), card.model_copy(update={"limits": limits, "text": text}))
+    write_card(path.with_suffix(".md"), card.model_copy(update={"usual": usual, "limits": limits, "text": text}))
     return path
 
 
@@ -170,87 +160,7 @@ def training_domain(
     )
 
 
-def measured_limits(by_patient: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
-    """Limits of every measure, from its values in the images of each validation patient; empty without patients.
-
-    Flagged is what lies above the 95th percentile of the images; held, what lies above a bound that holds 99.5 % of all
-    patients with a confidence of 95 %, if the largest value of a patient is normally distributed over patients. However
-    many images a patient has, it is one patient.
-
-    Without a limit the gate holds every result, as nobody knows what is normal.
-    """
-    if not by_patient:
-        return {}
-    names = by_patient[0][0]
-    limits = {name: _limits([[image[name] for image in images] for images in by_patient]) for name in names}
-    return {**limits, "pixel_spacing_outside_mm": _SPACING_LIMITS, "slice_spacing_outside_mm": _SPACING_LIMITS}
-
-
-@dataclass(frozen=True)
-class _Image:
-    """What a model is judged on."""
-
-    hu_zyx: Hu
-    spacing_zyx_mm: tuple[float, float, float]
-    truth: tuple[Hu, Mask] | None = None
-    """Of a simulated one: the planning CT, and the body as far as the scanner saw it."""
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What the model makes of one image."""
-
-    measures: Mapping[str, float]
-    mae_before_hu: float
-    """NaN where there is no truth."""
-    mae_after_hu: float
-
-
-def _of_one_kind(
-    validation: Sequence[TrainingVolume], modality: Modality, origin: Origin
-) -> Sequence[TrainingVolume]:  # fmt: skip
-    """The real images of the modality where there are any.
-
-    Else planning CT, of which images are simulated; but what simulated images say of a model that was trained on real
-    ones is no limit for real ones.
-    """
-    real = [volume for volume in validation if volume.domain == modality]
-    return real or (validation if origin.is_simulated else ())
-
-
-def _judged_patients(
-    model: EnhancementModel, validation: Sequence[TrainingVolume], settings: _Settings, folder: Path
-) -> list[list[_Judged]]:
-    """What the model makes of the images of each patient.
-
-    Of each planning CT these are two simulated ones.
-    """
-    by_patient: dict[str, list[_Judged]] = {}
-    for volume in validation:
-        is_real = volume.domain == settings.scans.modality
-        images = [_Image(volume.hu_zyx, volume.spacing_zyx_mm)] if is_real else _simulated(volume, settings, folder)
-        by_patient.setdefault(volume.patient_id, []).extend(_judged(model, image) for image in images)
-    return list(by_patient.values())
-
-
-def _simulated(volume: TrainingVolume, settings: _Settings, folder: Path) -> list[_Image]:
-    seeds = range(settings.seed + 1, settings.seed + 1 + _NOISE_REALISATIONS)
-    pairs = [read_pair(kept_pair(volume, settings.scans, number, folder)) for number in seeds]
-    return [_Image(pair.sparse_hu_zyx, volume.spacing_zyx_mm, (pair.volume.hu_zyx, pair.body)) for pair in pairs]
-
-
-def _judged(model: EnhancementModel, image: _Image) -> _Judged:
-    output = enhanced(model, image.hu_zyx, image.spacing_zyx_mm)
-    measures = {
-        **stability_measures(image.hu_zyx, output, image.spacing_zyx_mm),
-        **domain_measures(model.card.training_domain, image.hu_zyx, image.spacing_zyx_mm),
-    }
-    if image.truth is None:
-        return _Judged(measures, np.nan, np.nan)
-    return _Judged(measures, *(mae_hu(hu_zyx, *image.truth) for hu_zyx in (image.hu_zyx, output)))
-
-
-def _validated(judged: Sequence[_Judged]) -> str:
+def _validated(judged: Sequence[JudgedImage]) -> str:
     """Whether the training was of any use, in a sentence; empty where nobody knows the truth."""
     before, after = (np.array([getattr(one, name) for one in judged]) for name in ("mae_before_hu", "mae_after_hu"))
     if not len(judged) or np.isnan(before).any():
@@ -259,39 +169,7 @@ def _validated(judged: Sequence[_Judged]) -> str:
     return said if after.mean() < before.mean() else f"{_FAILED} {said}"
 
 
-def _limits(by_patient: Sequence[Sequence[float]]) -> Limits:
-    """Of one measure."""
-    flag = float(np.percentile([value for values in by_patient for value in values], _FLAG_PERCENTILE))
-    largest = np.array([max(values) for values in by_patient])
-    hold = max(tolerance_bound(largest), float(largest.max()))
-    return Limits(flag_above=_rounded_up(flag), hold_above=_rounded_up(hold))
-
-
-def tolerance_bound(values: NDArray[np.float64], part: float = _HELD_BEYOND, confidence: float = _CONFIDENCE) -> float:
-    """The one-sided upper tolerance bound of a normal sample: above `part` of all cases, with this confidence.
-
-    A percentile of a dozen patients is the largest that was seen, and every twelfth new patient would pass it.
-
-    References
-    ----------
-    NIST/SEMATECH e-Handbook of Statistical Methods, 7.2.6.3: k from the non-central t distribution
-    """
-    n = len(values)
-    if n < 2:
-        return float(values.max())
-    k = stats.nct.ppf(confidence, n - 1, stats.norm.ppf(part) * np.sqrt(n)) / np.sqrt(n)
-    return float(values.mean() + k * values.std(ddof=1))
-
-
-def _rounded_up(value: float) -> float:
-    """To four digits, never below the value: a case that was measured stays within."""
-    if value <= 0.0:
-        return 0.0
-    unit = 10.0 ** (np.floor(np.log10(value)) - 3)
-    return float(f"{np.ceil(value / unit) * unit:.6g}")
-
-
-def _text(card: Card, settings: _Settings, origin: Origin, judged: Sequence[Sequence[_Judged]]) -> str:
+def _text(card: Card, settings: _Settings, origin: Origin, judged: Sequence[Sequence[JudgedImage]]) -> str:
     modality: Modality = settings.scans.modality
     facts: dict[str, Any] = {
         "name": card.name,
@@ -305,9 +183,9 @@ def _text(card: Card, settings: _Settings, origin: Origin, judged: Sequence[Sequ
         "crop": settings.crop_pixels,
         "seed": settings.seed,
         "validated": _validated([image for images in judged for image in images]),
-        "flag": _FLAG_PERCENTILE,
-        "held": 100 * _HELD_BEYOND,
-        "confidence": 100 * _CONFIDENCE,
+        "flag": FLAG_PERCENTILE,
+        "held": 100 * HELD_BEYOND,
+        "confidence": 100 * CONFIDENCE,
         "validation": len(judged),
         "cases": sum(map(len, judged)),
     }

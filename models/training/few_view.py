@@ -10,9 +10,9 @@ from models.inference import nobody
 from models.limits import Limits
 from models.scan_simulation import Exposure
 from models.training import diffusion
-from models.training.card import measured_limits
 from models.training.diffusion import DiffusionSettings
 from models.training.few_view_scans import inscribed_circle, is_whole, scanned_patient
+from models.training.measured_limits import measured_limits
 from models.training.progress import Progress
 from models.training.volumes import TrainingVolume
 from models.weights import load_card, write_card

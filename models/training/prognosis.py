@@ -15,7 +15,7 @@ from models.stored_numbers import NumbersCard, save_numbers
 from models.survival.cohort import Flags, SurvivalError
 from models.survival.cox_model import CoxModel
 from models.survival.multiplicity import holm
-from models.training.card import measured_limits
+from models.training.measured_limits import measured_limits
 from models.training.prognosis_learning import Learning, OfTimes, OfYesAndNo, SetValidation, learning
 from models.training.prognosis_report import TrainedSets, write_training_report
 from models.training.prognosis_sets import FeatureTable, PatientFeatures, feature_tables

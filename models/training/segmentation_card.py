@@ -9,7 +9,7 @@ from torch import nn
 from models.limits import Limits
 from models.organ_finder import load_organ_finder
 from models.organ_plausibility import POLICY
-from models.training.card import measured_limits
+from models.training.measured_limits import measured_limits
 from models.training.organ_volumes import OrganVolume
 from models.training.progress import Progress
 from models.training.segmentation_evaluation import JudgedCase, judged_cases, organ_table

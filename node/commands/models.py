@@ -14,7 +14,7 @@ from node.commands.model_import import import_model
 from node.commands.options import ConfigOption, JsonOption
 from node.config import Config, load_config
 from node.log import start_log
-from pipelines.base import TrainingOptions
+from pipelines.base import Pipeline, TrainingOptions
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the images.")]
 OutputOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")]
@@ -91,11 +91,18 @@ def evaluate(
     output: OutputOption = Path("runs/evaluation"),
     comparators: Annotated[bool, typer.Option(help="Tune classical filters and measure them beside the model.")] = True,
     record: Annotated[bool, typer.Option("--record", help="Write the figures into the card of the weights.")] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Measure the limits on the validation patients, write them into the card."),
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the model of a pipeline on held-out images."""
+    """Measure the model of a pipeline on held-out images, or the limits of its findings."""
     evaluated = settings_for(data, config).pipeline(pipeline)
+    if calibrate:
+        _calibrate(evaluated, data, output, as_json)
+        return
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("evaluate", total=1.0)
         figures = evaluated.evaluate(
@@ -111,6 +118,21 @@ def evaluate(
     table = Table("figure", "value")
     for name, value in figures.items():
         table.add_row(name, f"{value:.4g}")
+    Console().print(table)
+
+
+def _calibrate(pipeline: Pipeline, data: Path, output: Path, as_json: bool) -> None:
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("calibrate", total=1.0)
+        limits = pipeline.calibrate(
+            data, output, lambda done, what: progress.update(task, completed=done, description=what)
+        )
+    if as_json:
+        Console().print_json(data={name: limit.model_dump() for name, limit in limits.items()})
+        return
+    table = Table("finding", "flag above", "hold above")
+    for name, limit in limits.items():
+        table.add_row(name, f"{limit.flag_above:.4g}", f"{limit.hold_above:.4g}")
     Console().print(table)
 
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from models.inference import load_generator
-from models.training import card
-from models.training.card import _Image, measured_limits, record_evaluation, tolerance_bound
+from models.training import calibration, card
+from models.training.calibration import ValidationImage
+from models.training.card import record_evaluation
+from models.training.measured_limits import measured_limits, tolerance_bound
 from models.weights import load_card, save
 from tests.models.test_weights import FACTS, TENSORS
 
@@ -48,11 +50,12 @@ def test_tolerance_bound_of_one_patient_is_what_was_seen() -> None:
     assert tolerance_bound(np.array([3.0])) == 3.0
 
 
-def image(truth_hu: float | None, input_hu: float) -> _Image:
+def image(truth_hu: float | None, input_hu: float) -> ValidationImage:
     shape = (2, 64, 64)
     body = np.ones(shape, bool)
     hu_zyx = np.full(shape, input_hu, np.float32)
-    return _Image(hu_zyx, (3.0, 4.0, 4.0), None if truth_hu is None else (np.full(shape, truth_hu, np.float32), body))
+    truth = None if truth_hu is None else (np.full(shape, truth_hu, np.float32), body)
+    return ValidationImage(hu_zyx, (3.0, 4.0, 4.0), truth)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def image(truth_hu: float | None, input_hu: float) -> _Image:
 def test_the_card_says_whether_the_training_was_of_use(
     monkeypatch: pytest.MonkeyPatch, truth_hu: float | None, said: str
 ) -> None:
-    monkeypatch.setattr(card, "enhanced", lambda model, hu_zyx, spacing: np.zeros_like(hu_zyx))
-    judged = card._judged(load_generator("mvct_to_kvct_headneck"), image(truth_hu, 40.0))
+    monkeypatch.setattr(calibration, "enhanced", lambda model, hu_zyx, spacing: np.zeros_like(hu_zyx))
+    judged = calibration._judged(load_generator("mvct_to_kvct_headneck"), image(truth_hu, 40.0))
     sentence = card._validated([judged])
     assert said in sentence and bool(said) == bool(sentence)

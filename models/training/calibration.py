@@ -1,0 +1,209 @@
+"""What is usual for an enhancement, and from where on it is not: measured on the images of the validation patients."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from models.enhancement_measures import against_usual, input_measured, output_changes, usual_changes
+from models.feature_domain import Vector, fitted_domain, left_out_distances, write_domain
+from models.inference import EnhancementModel, enhanced, load_generator, nobody
+from models.intensity import Hu, Mask
+from models.limits import Limits
+from models.metrics import mae_hu
+from models.training.kept_pairs import kept_pair, read_pair
+from models.training.measured_limits import CONFIDENCE, FLAG_PERCENTILE, HELD_BEYOND, measured_limits
+from models.training.pairs import MODALITY_NAMES, Modality, Scans
+from models.training.progress import CountedProgress, Progress, part
+from models.training.volumes import TrainingDataError, TrainingVolume, of_split
+from models.weights import Card, card_path, domain_path, write_card
+
+_NOISE_REALISATIONS = 2
+_DOMAIN = "feature_distance"
+_DOMAIN_PERCENTILE = 99.0
+_FEWEST_FOR_DOMAIN = 10
+_SEED = 0
+_HEADING = "## Stability limits\n\n"
+
+_TEXT = """\
+In the front matter, over {cases} conversions of {patients} validation patients ({origin}{names}). Flag: the {flag:g}th
+percentile. Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at
+least the largest value seen. What became of fat, muscle, bone and the skin is held against its mean over these
+patients. Those of the spacing are policy, not measured.{domain} Measured again by
+`rtnode evaluate PIPELINE --data DIR --calibrate`.
+"""
+_DOMAIN_TEXT = """ The distance of the network's features is to {images} training images; it is flagged
+above the {percentile:g}th percentile of these, each against the others."""
+
+
+@dataclass(frozen=True)
+class ValidationImage:
+    """What a model is judged on."""
+
+    hu_zyx: Hu
+    spacing_zyx_mm: tuple[float, float, float]
+    truth: tuple[Hu, Mask] | None = None
+    """Of a simulated one: the planning CT, and the body as far as the scanner saw it."""
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """What the model makes of one image."""
+
+    measures: Mapping[str, float]
+    """Of the input alone."""
+    changes: Mapping[str, float]
+    """Of output against input; of the tissues signed."""
+    features: Vector
+    mae_before_hu: float = float("nan")
+    """NaN where there is no truth."""
+    mae_after_hu: float = float("nan")
+
+
+def judged_patients(
+    model: EnhancementModel,
+    validation: Sequence[TrainingVolume],
+    scans: Scans,
+    seed: int,
+    folder: Path,
+    progress: Progress = nobody,
+) -> list[list[JudgedImage]]:
+    """What the model makes of the images of each patient; of each planning CT two are simulated, kept in the folder."""
+    by_patient: dict[str, list[JudgedImage]] = {}
+    done = CountedProgress(len(validation), "measuring limits", progress)
+    for volume in validation:
+        is_real = volume.domain == scans.modality
+        images = [_real(volume)] if is_real else _simulated(volume, scans, seed, folder)
+        by_patient.setdefault(volume.patient_id, []).extend(_judged(model, image) for image in images)
+        done()
+    return list(by_patient.values())
+
+
+def usual_and_limits(judged: Sequence[Sequence[JudgedImage]]) -> tuple[dict[str, float], dict[str, Limits]]:
+    """What becomes of tissues, and the limits of every measure; both empty without patients."""
+    usual = usual_changes([image.changes for images in judged for image in images])
+    whole = [[{**image.measures, **against_usual(image.changes, usual)} for image in images] for images in judged]
+    return usual, measured_limits(whole)
+
+
+def of_one_kind(
+    volumes: Sequence[TrainingVolume], modality: Modality, may_simulate: bool
+) -> list[TrainingVolume]:  # fmt: skip
+    """The real images of the modality where there are any.
+
+    Else planning CT, of which images are simulated; but what simulated images say of a model that was trained on real
+    ones is no limit for real ones.
+    """
+    real = [volume for volume in volumes if volume.domain == modality]
+    return real or [volume for volume in volumes if may_simulate and volume.domain == "planning_ct"]
+
+
+def calibrate(
+    weights: str,
+    volumes: Sequence[TrainingVolume],
+    scans: Scans,
+    folder: Path,
+    progress: Progress = nobody,
+) -> Card:
+    """Measure what is usual and the limits again, and write them into the card, its section on them too.
+
+    Limits come from the validation patients, the domain of the features from the training patients; test patients
+    are not looked at. Where the volumes have real images of the modality these count, else they are simulated; what
+    is simulated is kept in the folder. With fewer than ten training images there is no domain, and no finding of it.
+
+    Raises
+    ------
+    TrainingDataError
+        If there are fewer than two validation patients, from whom no spread can be told.
+    models.weights.WeightsError
+        If the weights can not be used.
+    """
+    # Whatever domain the card names is measured anew.
+    model = dataclasses.replace(load_generator(weights), domain=None)
+    is_simulated = model.card.training_domain.modality.startswith("simulated")
+    validation = of_one_kind(of_split(volumes, "validation"), scans.modality, is_simulated)
+    if len({volume.patient_id for volume in validation}) < 2:
+        raise TrainingDataError("limits need two validation patients or more; the data have fewer")
+    training = of_one_kind(of_split(volumes, "train"), scans.modality, is_simulated)
+    features = _features(model, training, scans, folder, part(progress, 0.0, 0.6))
+    judged = judged_patients(model, validation, scans, _SEED, folder, part(progress, 0.6, 1.0))
+    usual, limits = usual_and_limits(judged)
+    sha256 = None
+    if len(features) >= _FEWEST_FOR_DOMAIN:
+        domain = fitted_domain(features)
+        of_patients = [[{_DOMAIN: domain.distance(image.features)} for image in images] for images in judged]
+        limits[_DOMAIN] = _domain_limits(measured_limits(of_patients)[_DOMAIN], features)
+        sha256 = write_domain(domain_path(weights), domain)
+    text = _with_section(model.card.text, _said(judged, validation, len(features) if sha256 else 0, scans.modality))
+    card = model.card.model_copy(update={"usual": usual, "limits": limits, "domain_sha256": sha256, "text": text})
+    write_card(card_path(weights), card)
+    return card
+
+
+def _domain_limits(measured: Limits, features: Sequence[Vector]) -> Limits:
+    flag = round(float(np.percentile(left_out_distances(features), _DOMAIN_PERCENTILE)), 4)
+    return Limits(flag_above=flag, hold_above=max(measured.hold_above, flag))
+
+
+def _features(
+    model: EnhancementModel, training: Sequence[TrainingVolume], scans: Scans, folder: Path, progress: Progress
+) -> list[Vector]:
+    done = CountedProgress(len(training), "measuring the training images", progress)
+    found = []
+    for volume in training:
+        is_real = volume.domain == scans.modality
+        image = _real(volume) if is_real else _of_pair(volume, kept_pair(volume, scans, _SEED, folder))
+        found.append(input_measured(model, image.hu_zyx, image.spacing_zyx_mm).features)
+        done()
+    return found
+
+
+def _real(volume: TrainingVolume) -> ValidationImage:
+    return ValidationImage(volume.hu_zyx, volume.spacing_zyx_mm)
+
+
+def _simulated(volume: TrainingVolume, scans: Scans, seed: int, folder: Path) -> list[ValidationImage]:
+    seeds = range(seed + 1, seed + 1 + _NOISE_REALISATIONS)
+    return [_of_pair(volume, kept_pair(volume, scans, number, folder)) for number in seeds]
+
+
+def _of_pair(volume: TrainingVolume, path: Path) -> ValidationImage:
+    pair = read_pair(path)
+    return ValidationImage(pair.sparse_hu_zyx, volume.spacing_zyx_mm, (pair.volume.hu_zyx, pair.body))
+
+
+def _judged(model: EnhancementModel, image: ValidationImage) -> JudgedImage:
+    output = enhanced(model, image.hu_zyx, image.spacing_zyx_mm)
+    given = input_measured(model, image.hu_zyx, image.spacing_zyx_mm)
+    changes = output_changes(image.hu_zyx, output, given.body, image.spacing_zyx_mm)
+    if image.truth is None:
+        return JudgedImage(given.measures, changes, given.features)
+    errors = (mae_hu(hu_zyx, *image.truth) for hu_zyx in (image.hu_zyx, output))
+    return JudgedImage(given.measures, changes, given.features, *errors)
+
+
+def _said(
+    judged: Sequence[Sequence[JudgedImage]], validation: Sequence[TrainingVolume], images: int, modality: Modality
+) -> str:
+    is_real = all(volume.domain == modality for volume in validation)
+    return _TEXT.format(
+        cases=sum(map(len, judged)),
+        patients=len(judged),
+        origin=f"{'real' if is_real else 'simulated'} {MODALITY_NAMES[modality]}",
+        names=f" of {', '.join(sorted({volume.patient_id for volume in validation}))}" if not is_real else "",
+        flag=FLAG_PERCENTILE,
+        held=100 * HELD_BEYOND,
+        confidence=100 * CONFIDENCE,
+        domain=_DOMAIN_TEXT.format(images=images, percentile=_DOMAIN_PERCENTILE) if images else "",
+    )
+
+
+def _with_section(text: str, said: str) -> str:
+    """The text of a card with this as its section on limits."""
+    before, found, rest = text.partition(_HEADING)
+    if not found:
+        return f"{text.rstrip()}\n\n{_HEADING}{said}"
+    _, next_heading, after = rest.partition("\n## ")
+    return f"{before}{_HEADING}{said}{next_heading}{after}"

@@ -1,0 +1,285 @@
+"""What the gate finds of failures that are planted into results of held-out patients, and what it holds by mistake.
+
+python -m tests.benchmarks.planted_failures [--patients N] [--cache DIR] [--processes N] [--card FILE] [--output FILE]
+
+Images are simulated MVCT of the test patients of OpenKBP and of a real neck CT below RTNODE_DATA, enhanced with the
+shipped weights. Failures go into the output, or into the input of the network, and are judged by the functions that the
+pipeline calls, at the limits of the card; `--card` judges with those of another card, by its findings alone. A score is
+the worst finding against its limit of holding; the AUROC is that of failures against clean cases. With `--cache`, what
+was simulated and measured is kept there and read again.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import stats
+
+from models.cyclegan import Architecture, Conversion, Generator
+from models.engines import REFERENCE, made_engine
+from models.enhancement_measures import InputMeasured, against_usual, input_measured, output_changes
+from models.inference import EnhancementModel, enhanced, load_generator
+from models.intensity import Hu
+from models.limits import Limits
+from models.stability_measures import Spacing
+from models.training.kept_pairs import kept_pair, read_pair
+from models.training.organ_volumes import HEAD_AND_NECK_ORGANS, read_organ_volume
+from models.training.pairs import CLINICAL_SCANS, Scans
+from models.training.volumes import TrainingVolume, read_volume
+from models.weights import load_weights
+from pipelines.stability import Verdict, judged, verdict_of
+from tests.benchmarks import planting
+
+WEIGHTS = "mvct_to_kvct_headneck"
+DATA = Path(os.environ.get("RTNODE_DATA", "../shared/data"))
+_SEED = 20_000
+_RANDOM_PART = 0.05
+"""Of the weights, in the failure `weights`."""
+_INPUT_FAILURES_OF = 4
+"""Of so many patients the input failures are made; each takes a simulation and the network."""
+CLEAN = "clean"
+
+KINDS: Mapping[str, str] = {
+    CLEAN: "",
+    "shift_1mm": "output shifted by 1 mm, any direction",
+    "shift_2mm": "output shifted by 2 mm",
+    "shift_3mm": "output shifted by 3 mm",
+    "bent_3mm": "output bent by 3 mm at the skin, SD 20 mm",
+    "erased_firm": "an organ of bone or air (mandible, larynx) replaced by what is around",
+    "erased_soft": "a soft organ (parotid, brainstem, oesophagus) replaced by what is around",
+    "blob_5mm": "ball of 5 mm, +500 HU",
+    "blob_10mm": "ball of 10 mm, +500 HU",
+    "blob_10mm_soft": "ball of 10 mm, +150 HU",
+    "smoothed": "output smoothed, SD 3 mm",
+    "attenuation_5": "attenuation 5 % too high",
+    "hu_5": "HU times 1.05",
+    "flipped": "output with left and right exchanged",
+    "reordered": "eight slices in reverse order",
+    "exchanged": "two neighbouring slices exchanged",
+    "wrong_patient": "the output of another patient",
+    "weights": "5 % of the weights replaced by chance",
+    "chest": "a chest as input",
+    "noise_4": "four times the noise in the input",
+    "metal": "two metal balls of 16 mm in the patient",
+    "truncated": "field of view of three quarters of the body",
+}
+GROSS = (
+    "shift_3mm", "erased_firm", "erased_soft", "flipped", "reordered", "wrong_patient", "weights", "chest",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """One result with or without a failure."""
+
+    kind: str
+    patient: str
+    given: Mapping[str, float]
+    changes: Mapping[str, float]
+    """As of `models.enhancement_measures`."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gate says of a case."""
+
+    kind: str
+    verdict: Verdict
+    score: float
+    """Of the worst finding: its value against the limit of holding."""
+    worst: str
+
+
+def patients(count: int) -> list[Path]:
+    """Files of the test patients and of the neck."""
+    found = [path for path in sorted((DATA / "openkbp").glob("*.npz")) if read_volume(path).split == "test"]
+    return [*found[:count], DATA / "real_ct_npz_256" / "tcga_thca_neck.npz"]
+
+
+def measured(number: int, files: Sequence[Path], cache: Path) -> list[Case]:
+    """Every case of one patient; kept in the cache."""
+    torch.set_num_threads(1)
+    kept = cache / f"cases_{files[number].stem}.json"
+    if not kept.exists():
+        found = [*_cases(number, files, cache)]
+        kept.write_text(json.dumps([vars(case) for case in found]), encoding="utf-8")
+    return [Case(**record) for record in json.loads(kept.read_text(encoding="utf-8"))]
+
+
+def _cases(number: int, files: Sequence[Path], cache: Path) -> Iterator[Case]:
+    file, model = files[number], load_generator(WEIGHTS)
+    volume, rng = read_volume(file), np.random.default_rng([_SEED, number])
+    before, after = converted(model, volume, CLINICAL_SCANS["mvct"], cache)
+    given = input_measured(model, before, volume.spacing_zyx_mm)
+    other = read_volume(files[(number + 1) % len(files)])
+    outputs = {**_outputs(file, volume, after, rng), "wrong_patient": partial(_other, model, other, cache, after.shape)}
+    for kind, output in {CLEAN: lambda: after, **outputs}.items():
+        yield _case(kind, file.stem, given, before, output(), volume.spacing_zyx_mm)
+    if number < _INPUT_FAILURES_OF:
+        for kind, (wrong, made, spacing) in _inputs(model, volume, before, rng, cache, number):
+            yield _case(kind, file.stem, input_measured(model, wrong, spacing), wrong, made, spacing)
+
+
+def _case(kind: str, patient: str, given: InputMeasured, before: Hu, after: Hu, spacing: Spacing) -> Case:
+    # Not what the writer meant: HU are written as whole numbers.
+    written = np.asarray(np.round(after), np.float32)
+    return Case(kind, patient, dict(given.measures), output_changes(before, written, given.body, spacing))
+
+
+def converted(model: EnhancementModel, volume: TrainingVolume, scans: Scans, cache: Path) -> tuple[Hu, Hu]:
+    """The simulated MVCT of a patient and what the network makes of it; both kept."""
+    path = kept_pair(volume, scans, _SEED, cache)
+    before, kept = read_pair(path).sparse_hu_zyx, path.with_suffix(".enhanced.npy")
+    if not kept.exists():
+        np.save(kept, enhanced(model, before, volume.spacing_zyx_mm))
+    return before, np.load(kept)
+
+
+def _other(model: EnhancementModel, other: TrainingVolume, cache: Path, shape: tuple[int, ...]) -> Hu:
+    return planting.fitted(converted(model, other, CLINICAL_SCANS["mvct"], cache)[1], shape)
+
+
+def _outputs(file: Path, volume: TrainingVolume, after: Hu, rng: np.random.Generator) -> dict[str, "partial[Hu]"]:
+    spacing = volume.spacing_zyx_mm
+    shifts = {
+        f"shift_{mm}mm": partial(planting.shifted, after, spacing, tuple(planting.direction(rng) * mm))
+        for mm in (1, 2, 3)
+    }
+    erased = {}
+    if file.parent.name == "openkbp":
+        masks = read_organ_volume(file, HEAD_AND_NECK_ORGANS).masks()
+        for kind, organs in planting.ERASABLE.items():
+            if (organ := planting.organ_to_erase(masks, organs, rng)) is not None:
+                erased[kind] = partial(planting.erased, after, organ, spacing, rng)
+    return {
+        **shifts,
+        "bent_3mm": partial(planting.bent, after, spacing, 3.0, rng),
+        **erased,
+        "blob_5mm": partial(planting.with_blob, after, spacing, 5.0, planting.FIRM_BLOB_HU, rng),
+        "blob_10mm": partial(planting.with_blob, after, spacing, 10.0, planting.FIRM_BLOB_HU, rng),
+        "blob_10mm_soft": partial(planting.with_blob, after, spacing, 10.0, planting.SOFT_BLOB_HU, rng),
+        "smoothed": partial(planting.smoothed_away, after, spacing),
+        "attenuation_5": partial(planting.wrong_attenuation, after),
+        "hu_5": partial(planting.wrong_hu_scale, after),
+        "flipped": partial(planting.turned_over, after),
+        "reordered": partial(planting.reordered, after, rng),
+        "exchanged": partial(planting.exchanged, after, rng),
+    }
+
+
+def _inputs(
+    model: EnhancementModel, volume: TrainingVolume, before: Hu, rng: np.random.Generator, cache: Path, number: int
+) -> Iterator[tuple[str, tuple[Hu, Hu, Spacing]]]:
+    """Kind, and input, output and spacing of failures that begin before the network."""
+    spacing, scans = volume.spacing_zyx_mm, CLINICAL_SCANS["mvct"]
+    yield "weights", (before, enhanced(corrupted(number), before, spacing), spacing)
+    low, high = scans.noise_sd_hu
+    noisy = converted(model, volume, replace(scans, noise_sd_hu=(4.0 * low, 4.0 * high)), cache)
+    yield "noise_4", (*noisy, spacing)
+    with_metal = replace(volume, hu_zyx=planting.with_metal(volume.hu_zyx, spacing, rng))
+    yield "metal", (*converted(model, with_metal, scans, cache), spacing)
+    cut = planting.truncated(before)
+    yield "truncated", (cut, enhanced(model, cut, spacing), spacing)
+    chest = planting.coarsened(read_volume(DATA / "real_ct_npz_256" / "lidc_0314_chest.npz"), number)
+    yield "chest", (*converted(model, chest, scans, cache), chest.spacing_zyx_mm)
+
+
+def corrupted(seed: int) -> EnhancementModel:
+    """The shipped network with a part of its weights drawn anew, each layer with its own mean and SD."""
+    card, tensors = load_weights(WEIGHTS)
+    rng = np.random.default_rng([_SEED, seed])
+    for tensor in tensors.values():
+        values = tensor.numpy()
+        hit = rng.random(values.shape) < _RANDOM_PART
+        values[hit] = rng.normal(values.mean(), values.std(), int(hit.sum())).astype(values.dtype)
+    whole = Generator.of(Architecture(**card.architecture))
+    whole.load_state_dict(tensors)
+    conversion = Conversion(whole).eval().requires_grad_(False)
+    return replace(load_generator(WEIGHTS), generator=conversion, engine=made_engine(REFERENCE, conversion))
+
+
+def judge(case: Case, usual: Mapping[str, float], limits: Mapping[str, Limits], only_limited: bool) -> Judged:
+    """As the pipeline does; with `only_limited` findings without a limit are left out."""
+    measures = {**case.given, **against_usual(case.changes, usual)}
+    used = {name: value for name, value in measures.items() if name in limits or not only_limited}
+    findings = [judged(name, value, "1", limits.get(name), name) for name, value in used.items()]
+    scores = {name: _score(value, limits.get(name)) for name, value in used.items()}
+    worst = max(scores, key=scores.__getitem__)
+    return Judged(case.kind, verdict_of(findings), scores[worst], worst)
+
+
+def _score(value: float, limits: Limits | None) -> float:
+    """1 at the limit of holding; where that is 0, above 1 as soon as the value is above it."""
+    if limits is None:
+        return 1e3
+    if limits.hold_above > 0.0:
+        return value / limits.hold_above
+    return 1.0 + value if value > 0.0 else 0.0
+
+
+def auroc(failures: Sequence[float], clean: Sequence[float]) -> float:
+    """Of scores: chance that a failure has a larger one than a clean case."""
+    return float(stats.mannwhitneyu(failures, clean).statistic / (len(failures) * len(clean)))
+
+
+def table(cases: Sequence[Judged]) -> str:
+    """Markdown: one row for each kind, the false holds and the AUROC."""
+    clean = [case.score for case in cases if case.kind == CLEAN]
+    head = "| failure | cases | held | held or flagged | AUROC | finding that tells most |"
+    rows = [_row(kind, [case for case in cases if case.kind == kind], clean) for kind in KINDS if kind != CLEAN]
+    failures = [case for case in cases if case.kind != CLEAN]
+    gross = [case for case in failures if case.kind in GROSS]
+    fine = [case for case in cases if case.kind == CLEAN]
+    said = [
+        f"Clean cases: {len(fine)}, of which {_share(fine, (Verdict.HOLD,))} are held and "
+        f"{_share(fine, (Verdict.HOLD, Verdict.FLAG))} held or flagged.",
+        f"Failures: {len(failures)}, held {_share(failures, (Verdict.HOLD,))}; gross ones (*) {len(gross)}, held "
+        f"{_share(gross, (Verdict.HOLD,))}.",
+        f"AUROC over all: {auroc([case.score for case in failures], clean):.3f}.",
+    ]
+    return "\n".join([head, f"|{'---|' * 6}", *(row for row in rows if row), "", *said, ""])
+
+
+def _row(kind: str, cases: Sequence[Judged], clean: Sequence[float]) -> str:
+    if not cases:
+        return ""
+    worst = max({case.worst for case in cases}, key=[case.worst for case in cases].count)
+    area = auroc([case.score for case in cases], clean)
+    held, flagged = _share(cases, (Verdict.HOLD,)), _share(cases, (Verdict.HOLD, Verdict.FLAG))
+    mark = " *" if kind in GROSS else ""
+    return f"| {KINDS[kind]}{mark} | {len(cases)} | {held} | {flagged} | {area:.2f} | {worst} |"
+
+
+def _share(cases: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
+    return f"{100 * sum(case.verdict in verdicts for case in cases) / max(len(cases), 1):.0f} %"
+
+
+def main() -> None:
+    """Measure, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--patients", type=int, default=10)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--cache", type=Path, default=Path("runs/planted"))
+    parser.add_argument("--card", default=WEIGHTS, help="weights whose card has the limits")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    files = patients(options.patients)
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(partial(measured, files=files, cache=options.cache), range(len(files))))
+    card = load_weights(options.card)[0]
+    only = options.card != WEIGHTS
+    cases = [judge(case, card.usual, card.limits, only) for several in found for case in several]
+    sys.stdout.write(table(cases))
+
+
+if __name__ == "__main__":
+    main()
