@@ -4,14 +4,16 @@ The gate compares these values with limits from the model card, so the name of a
 None of them needs the truth; all of them are facts of one image and of what was found in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.intensity import Mask
+from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
+from models.intensity import Mask, body_mask
 from models.limits import Limits
+from models.organ_alignment import organ_hu, organ_hu_departure_sd, organ_shift_mm
 from models.organ_sides import pieces_of
 from models.segmentation import largest_pieces
 from models.stability_measures import UNITS as DOMAIN_UNITS
@@ -26,11 +28,21 @@ UNITS: Mapping[str, str] = {
     "stray_part": "1",
     "volume_outside_part": "1",
     "sides_swapped": "1",
+    "missing_organ_share": "1",
+    "organ_shift_mm": "mm",
+    "organ_hu_departure_sd": "1",
+    "input_noise_hu": "[hnsf'U]",
+    "metal_part": "1",
+    "truncated_part": "1",
 }
 """UCUM code of every measure, by name."""
 
-POLICY: Mapping[str, Limits] = {"sides_swapped": Limits(flag_above=0.0, hold_above=0.0)}
-"""Limits that no card has: a left organ on the right is wrong whatever training patients look like."""
+POLICY: Mapping[str, Limits] = {
+    "sides_swapped": Limits(flag_above=0.0, hold_above=0.0),
+    "missing_organ_share": Limits(flag_above=0.0, hold_above=0.9),
+}
+"""Limits that no card has: a left organ on the right is wrong whatever training patients look like, and so is the lack
+of an organ that nine in ten validation patients had."""
 
 
 def plausibility_measures(
@@ -54,9 +66,12 @@ def plausibility_measures(
         By organ, as of `models.segmentation.Segmentation`.
     """
     found = {organ: mask for organ, mask in masks.items() if mask.any()}
+    body = body_mask(hu_zyx)
+    departure = organ_hu_departure_sd(hu_zyx, found, card.usual)
+    missing = [card.usual.get(f"{organ.lower()}_found", 0.0) for organ, mask in masks.items() if not mask.any()]
     millilitres = {organ: float(mask.sum()) * float(np.prod(spacing_zyx_mm)) / 1000.0 for organ, mask in found.items()}
     return {
-        **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm),
+        **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm, body),
         "height_missing_mm": height_missing_mm(card, len(hu_zyx) * spacing_zyx_mm[0]),
         "organs_not_found": float(len(masks) - len(found)),
         "organ_doubt": max((1.0 - mean_probability[organ] for organ in found), default=1.0),
@@ -65,7 +80,28 @@ def plausibility_measures(
             (outside_part(volume, card.organ_ml.get(organ)) for organ, volume in millilitres.items()), default=0.0
         ),
         "sides_swapped": float(sides_swapped(found)),
+        "missing_organ_share": max(missing, default=0.0),
+        "organ_shift_mm": organ_shift_mm(hu_zyx, found, spacing_zyx_mm),
+        **({} if departure is None else {"organ_hu_departure_sd": departure}),
+        "input_noise_hu": soft_tissue_noise_hu(hu_zyx, body),
+        "metal_part": metal_part(hu_zyx, body),
+        "truncated_part": truncated_part(hu_zyx, body),
     }
+
+
+def usual_organs(several: Sequence[tuple[NDArray[Any], Mapping[str, Mask]]]) -> dict[str, float]:
+    """What is usual, from images and what was found in them: share of images with each organ, mean and SD of its HU.
+
+    Names are the organ in small letters with `_found`, `_hu` and `_hu_sd`; HU of organs that were found at least twice.
+    """
+    hu = [organ_hu(image, masks) for image, masks in several]
+    found = [{organ.lower(): float(mask.any()) for organ, mask in masks.items()} for _, masks in several]
+    names = dict.fromkeys(name for one in hu for name in one)
+    values = {name: [one[name] for one in hu if name in one] for name in names}
+    shares = {f"{organ}_found": float(np.mean([one[organ] for one in found])) for organ in (found[0] if found else {})}
+    means = {name: round(float(np.mean(all_)), 2) for name, all_ in values.items() if len(all_) > 1}
+    spreads = {f"{name}_sd": round(float(np.std(values[name], ddof=1)), 2) for name in means}
+    return {**shares, **means, **spreads}
 
 
 def height_missing_mm(card: Card, height_mm: float) -> float:

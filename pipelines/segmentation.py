@@ -57,6 +57,12 @@ _WHAT: Mapping[str, str] = {
     "organ_doubt": "Mean doubt of the network about the organ that it is least sure of",
     "stray_part": "Part of an organ that lies apart from it",
     "volume_outside_part": "Volume of an organ beyond that of all training patients, as a part of it",
+    "missing_organ_share": "Share of the validation patients who had an organ that is missing here",
+    "organ_shift_mm": "Shift of all organs together that the image asks for, in mm",
+    "organ_hu_departure_sd": "Mean HU of an organ against the usual, in standard deviations between patients",
+    "input_noise_hu": "Noise of the image in soft tissue in HU",
+    "metal_part": "Part of the body above 1800 HU",
+    "truncated_part": "Part of the outline of the body that lies on the rim of the field of view",
     "sides_swapped": "Left organs that lie to the right of the right ones",
 }
 

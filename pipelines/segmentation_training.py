@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
+from models.limits import Limits
 from models.pelvis_noise import TissuePatch
 from models.training.organ_volumes import OrganVolume, organ_volume
 from models.training.pelvis_volumes import pelvis_cohort
 from models.training.segmentation import train
+from models.training.segmentation_calibration import calibrate
 from models.training.segmentation_report import evaluate
 from models.training.segmentation_settings import SegmentationSettings
 from models.training.segmentation_study import studied
@@ -62,6 +64,19 @@ def evaluate_segmentation(
         volumes = volumes_for(pipeline, data, settings, progress, ("test",))
         made_up = bool(pipeline.made_up_pelves)
         return evaluate(pipeline.weights, volumes, output, pipeline.mirror, _rest(progress), record, made_up)
+    except (TrainingDataError, WeightsError) as error:
+        raise PipelineError(str(error)) from error
+
+
+def calibrate_segmentation(pipeline: "Segmentation", data: Path, progress: Progress) -> Mapping[str, Limits]:
+    """Measure the limits on the validation patients and write them into the card; errors as of `train_segmentation`."""
+    if pipeline.made_up_pelves:
+        raise PipelineError(f"{pipeline.name} knows made-up patients only, and what is usual for them limits nobody")
+    settings = segmentation_settings(pipeline, TrainingOptions())
+    try:
+        pipeline.weights_sha256()
+        volumes = volumes_for(pipeline, data, settings, progress)
+        return calibrate(pipeline.weights, volumes, pipeline.mirror, _rest(progress)).limits
     except (TrainingDataError, WeightsError) as error:
         raise PipelineError(str(error)) from error
 

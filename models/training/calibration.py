@@ -136,7 +136,7 @@ def calibrate(
         of_patients = [[{_DOMAIN: domain.distance(image.features)} for image in images] for images in judged]
         limits[_DOMAIN] = _domain_limits(measured_limits(of_patients)[_DOMAIN], features)
         sha256 = write_domain(domain_path(weights), domain)
-    text = _with_section(model.card.text, _said(judged, validation, len(features) if sha256 else 0, scans.modality))
+    text = with_section(model.card.text, _said(judged, validation, len(features) if sha256 else 0, scans.modality))
     card = model.card.model_copy(update={"usual": usual, "limits": limits, "domain_sha256": sha256, "text": text})
     write_card(card_path(weights), card)
     return card
@@ -200,7 +200,7 @@ def _said(
     )
 
 
-def _with_section(text: str, said: str) -> str:
+def with_section(text: str, said: str) -> str:
     """The text of a card with this as its section on limits."""
     before, found, rest = text.partition(_HEADING)
     if not found:

@@ -45,12 +45,12 @@ _MADE_UP = (
 )
 _NO_LIMIT = "**No limit was measured: every result of this model waits for a person.**"
 _LIMITS_OF_NOBODY = "None: {why}. The gate holds every result."
-_LIMITS = """\
+LIMITS_TEXT = """\
 Flag: the 95th percentile of each measure over {cases} validation patients. Hold: the normal tolerance bound of 99.5 %
 of all patients with 95 % confidence, and at least the largest value seen. Left organs on the right hold by policy;
 a scan that is shorter than any of the training is flagged, and held if 30 mm are missing.
 """
-_HEIGHT_LIMITS = Limits(flag_above=0.0, hold_above=30.0)
+HEIGHT_LIMITS = Limits(flag_above=0.0, hold_above=30.0)
 """Policy, not measured: it takes about as much to lose a vertebra, by which the network knows where it is."""
 _NOBODY = "Not measured: there was no validation patient."
 _TABLE = """\
@@ -90,7 +90,7 @@ def finished_segmenter(
     for name in POLICY:
         limits.pop(name, None)
     if limits:
-        limits["height_missing_mm"] = _HEIGHT_LIMITS
+        limits["height_missing_mm"] = HEIGHT_LIMITS
     text = _text(card, settings, cases, is_made_up)
     complete = card.model_copy(update={"limits": limits, "text": text})
     write_card(path.with_suffix(".md"), complete)
@@ -122,5 +122,5 @@ def _text(card: Card, settings: SegmentationSettings, cases: Sequence[JudgedCase
         seed=settings.seed,
         began=_began(settings),
         judged=_TABLE.format(cases=len(cases), table=table) if cases else _NOBODY,
-        limits=_LIMITS.format(cases=len(cases)) if has_limits else _LIMITS_OF_NOBODY.format(why=why),
+        limits=LIMITS_TEXT.format(cases=len(cases)) if has_limits else _LIMITS_OF_NOBODY.format(why=why),
     )

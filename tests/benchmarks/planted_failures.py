@@ -22,22 +22,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 
 from models.cyclegan import Architecture, Conversion, Generator
 from models.engines import REFERENCE, made_engine
 from models.enhancement_measures import InputMeasured, against_usual, input_measured, output_changes
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import Hu
-from models.limits import Limits
 from models.stability_measures import Spacing
 from models.training.kept_pairs import kept_pair, read_pair
 from models.training.organ_volumes import HEAD_AND_NECK_ORGANS, read_organ_volume
 from models.training.pairs import CLINICAL_SCANS, Scans
 from models.training.volumes import TrainingVolume, read_volume
 from models.weights import load_weights
-from pipelines.stability import Verdict, judged, verdict_of
 from tests.benchmarks import planting
+from tests.benchmarks.gate_table import CLEAN, judge, table
 
 WEIGHTS = "mvct_to_kvct_headneck"
 DATA = Path(os.environ.get("RTNODE_DATA", "../shared/data"))
@@ -46,8 +44,6 @@ _RANDOM_PART = 0.05
 """Of the weights, in the failure `weights`."""
 _INPUT_FAILURES_OF = 4
 """Of so many patients the input failures are made; each takes a simulation and the network."""
-CLEAN = "clean"
-
 KINDS: Mapping[str, str] = {
     CLEAN: "",
     "shift_1mm": "output shifted by 1 mm, any direction",
@@ -86,17 +82,6 @@ class Case:
     given: Mapping[str, float]
     changes: Mapping[str, float]
     """As of `models.enhancement_measures`."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What the gate says of a case."""
-
-    kind: str
-    verdict: Verdict
-    score: float
-    """Of the worst finding: its value against the limit of holding."""
-    worst: str
 
 
 def patients(count: int) -> list[Path]:
@@ -207,62 +192,6 @@ def corrupted(seed: int) -> EnhancementModel:
     return replace(load_generator(WEIGHTS), generator=conversion, engine=made_engine(REFERENCE, conversion))
 
 
-def judge(case: Case, usual: Mapping[str, float], limits: Mapping[str, Limits], only_limited: bool) -> Judged:
-    """As the pipeline does; with `only_limited` findings without a limit are left out."""
-    measures = {**case.given, **against_usual(case.changes, usual)}
-    used = {name: value for name, value in measures.items() if name in limits or not only_limited}
-    findings = [judged(name, value, "1", limits.get(name), name) for name, value in used.items()]
-    scores = {name: _score(value, limits.get(name)) for name, value in used.items()}
-    worst = max(scores, key=scores.__getitem__)
-    return Judged(case.kind, verdict_of(findings), scores[worst], worst)
-
-
-def _score(value: float, limits: Limits | None) -> float:
-    """1 at the limit of holding; where that is 0, above 1 as soon as the value is above it."""
-    if limits is None:
-        return 1e3
-    if limits.hold_above > 0.0:
-        return value / limits.hold_above
-    return 1.0 + value if value > 0.0 else 0.0
-
-
-def auroc(failures: Sequence[float], clean: Sequence[float]) -> float:
-    """Of scores: chance that a failure has a larger one than a clean case."""
-    return float(stats.mannwhitneyu(failures, clean).statistic / (len(failures) * len(clean)))
-
-
-def table(cases: Sequence[Judged]) -> str:
-    """Markdown: one row for each kind, the false holds and the AUROC."""
-    clean = [case.score for case in cases if case.kind == CLEAN]
-    head = "| failure | cases | held | held or flagged | AUROC | finding that tells most |"
-    rows = [_row(kind, [case for case in cases if case.kind == kind], clean) for kind in KINDS if kind != CLEAN]
-    failures = [case for case in cases if case.kind != CLEAN]
-    gross = [case for case in failures if case.kind in GROSS]
-    fine = [case for case in cases if case.kind == CLEAN]
-    said = [
-        f"Clean cases: {len(fine)}, of which {_share(fine, (Verdict.HOLD,))} are held and "
-        f"{_share(fine, (Verdict.HOLD, Verdict.FLAG))} held or flagged.",
-        f"Failures: {len(failures)}, held {_share(failures, (Verdict.HOLD,))}; gross ones (*) {len(gross)}, held "
-        f"{_share(gross, (Verdict.HOLD,))}.",
-        f"AUROC over all: {auroc([case.score for case in failures], clean):.3f}.",
-    ]
-    return "\n".join([head, f"|{'---|' * 6}", *(row for row in rows if row), "", *said, ""])
-
-
-def _row(kind: str, cases: Sequence[Judged], clean: Sequence[float]) -> str:
-    if not cases:
-        return ""
-    worst = max({case.worst for case in cases}, key=[case.worst for case in cases].count)
-    area = auroc([case.score for case in cases], clean)
-    held, flagged = _share(cases, (Verdict.HOLD,)), _share(cases, (Verdict.HOLD, Verdict.FLAG))
-    mark = " *" if kind in GROSS else ""
-    return f"| {KINDS[kind]}{mark} | {len(cases)} | {held} | {flagged} | {area:.2f} | {worst} |"
-
-
-def _share(cases: Sequence[Judged], verdicts: Sequence[Verdict]) -> str:
-    return f"{100 * sum(case.verdict in verdicts for case in cases) / max(len(cases), 1):.0f} %"
-
-
 def main() -> None:
     """Measure, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -277,8 +206,12 @@ def main() -> None:
         found = list(pool.map(partial(measured, files=files, cache=options.cache), range(len(files))))
     card = load_weights(options.card)[0]
     only = options.card != WEIGHTS
-    cases = [judge(case, card.usual, card.limits, only) for several in found for case in several]
-    sys.stdout.write(table(cases))
+    cases = [
+        judge(case.kind, {**case.given, **against_usual(case.changes, card.usual)}, card.limits, only)
+        for several in found
+        for case in several
+    ]
+    sys.stdout.write(table(cases, KINDS, GROSS))
 
 
 if __name__ == "__main__":
