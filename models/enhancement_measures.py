@@ -17,17 +17,18 @@ from models.feature_domain import Vector, encoder_features
 from models.inference import EnhancementModel
 from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
 from models.intensity import Mask, body_mask
-from models.local_likeness import likeness_lost
 from models.slice_agreement import mirrored_likeness, misplaced_slice_mm
 from models.stability_measures import UNITS as CHANGE_UNITS
 from models.stability_measures import Spacing, domain_measures, stability_measures
 from models.tissue_agreement import tissue_changes
+from models.unshared_structure import unshared_structure
 
 UNITS: Mapping[str, str] = {
     **CHANGE_UNITS,
     "registration_shift_mm": "mm",
     "skin_bend_mm": "mm",
-    "likeness_lost": "1",
+    "structure_lost_hu": "[hnsf'U]",
+    "structure_added_hu": "[hnsf'U]",
     "mirrored_likeness": "1",
     "misplaced_slice_mm": "mm",
     "fat_departure_hu": "[hnsf'U]",
@@ -109,11 +110,13 @@ def output_changes(
     changes = stability_measures(before_hu_zyx, after_hu_zyx, spacing_zyx_mm, body)
     whole = coarse_pair(before_hu_zyx, after_hu_zyx, body, spacing_zyx_mm)
     part = whole.around_body()
+    unshared = unshared_structure(part)
     return {
         **changes,
         "registration_shift_mm": float(np.linalg.norm(whole_displacement_zyx_mm(part))),
         "skin_bend_mm": skin_bend_mm(part),
-        "likeness_lost": likeness_lost(part),
+        "structure_lost_hu": unshared.lost_hu,
+        "structure_added_hu": unshared.added_hu,
         "mirrored_likeness": mirrored_likeness(whole),
         "misplaced_slice_mm": misplaced_slice_mm(part),
         **tissue_changes(part),

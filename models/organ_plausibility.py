@@ -98,7 +98,8 @@ def usual_organs(several: Sequence[tuple[NDArray[Any], Mapping[str, Mask]]]) -> 
     found = [{organ.lower(): float(mask.any()) for organ, mask in masks.items()} for _, masks in several]
     names = dict.fromkeys(name for one in hu for name in one)
     values = {name: [one[name] for one in hu if name in one] for name in names}
-    shares = {f"{organ}_found": float(np.mean([one[organ] for one in found])) for organ in (found[0] if found else {})}
+    organs = dict.fromkeys(organ for one in found for organ in one)
+    shares = {f"{organ}_found": round(float(np.mean([one.get(organ, 0.0) for one in found])), 3) for organ in organs}
     means = {name: round(float(np.mean(all_)), 2) for name, all_ in values.items() if len(all_) > 1}
     spreads = {f"{name}_sd": round(float(np.std(values[name], ddof=1)), 2) for name in means}
     return {**shares, **means, **spreads}

@@ -25,13 +25,23 @@ _DOMAIN = "feature_distance"
 _DOMAIN_PERCENTILE = 99.0
 _FEWEST_FOR_DOMAIN = 10
 _SEED = 0
+LEAST_LIMITS: Mapping[str, Limits] = {
+    "muscle_departure_hu": Limits(flag_above=5.0, hold_above=10.0),
+    "fat_departure_hu": Limits(flag_above=10.0, hold_above=20.0),
+    "bone_departure_hu": Limits(flag_above=20.0, hold_above=40.0),
+    "skin_steepness_departure": Limits(flag_above=0.02, hold_above=0.03),
+    "metal_part": Limits(flag_above=1e-4, hold_above=5e-4),
+    "truncated_part": Limits(flag_above=0.01, hold_above=0.03),
+}
+"""Policy, not measured: below these nothing is wrong with an image, however much alike a few patients were."""
 _HEADING = "## Stability limits\n\n"
 
 _TEXT = """\
-In the front matter, over {cases} conversions of {patients} validation patients ({origin}{names}). Flag: the {flag:g}th
+In the front matter, over {cases} conversions of {patients} validation patients ({origin}). Flag: the {flag:g}th
 percentile. Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at
 least the largest value seen. What became of fat, muscle, bone and the skin is held against its mean over these
-patients. Those of the spacing are policy, not measured.{domain} Measured again by
+patients. Those of the spacing are policy, not measured, and so are least limits of tissue HU, skin, metal and
+truncation, where the patients were more alike than matters.{domain} Measured again by
 `rtnode evaluate PIPELINE --data DIR --calibrate`.
 """
 _DOMAIN_TEXT = """ The distance of the network's features is to {images} training images; it is flagged
@@ -85,7 +95,19 @@ def usual_and_limits(judged: Sequence[Sequence[JudgedImage]]) -> tuple[dict[str,
     """What becomes of tissues, and the limits of every measure; both empty without patients."""
     usual = usual_changes([image.changes for images in judged for image in images])
     whole = [[{**image.measures, **against_usual(image.changes, usual)} for image in images] for images in judged]
-    return usual, measured_limits(whole)
+    return usual, with_least_limits(measured_limits(whole))
+
+
+def with_least_limits(limits: Mapping[str, Limits]) -> dict[str, Limits]:
+    """The limits, none of them below the least."""
+    floors = {name: LEAST_LIMITS.get(name, limit) for name, limit in limits.items()}
+    return {
+        name: Limits(
+            flag_above=max(limit.flag_above, floors[name].flag_above),
+            hold_above=max(limit.hold_above, floors[name].hold_above),
+        )
+        for name, limit in limits.items()
+    }
 
 
 def of_one_kind(
@@ -192,7 +214,6 @@ def _said(
         cases=sum(map(len, judged)),
         patients=len(judged),
         origin=f"{'real' if is_real else 'simulated'} {MODALITY_NAMES[modality]}",
-        names=f" of {', '.join(sorted({volume.patient_id for volume in validation}))}" if not is_real else "",
         flag=FLAG_PERCENTILE,
         held=100 * HELD_BEYOND,
         confidence=100 * CONFIDENCE,

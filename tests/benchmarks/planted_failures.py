@@ -42,7 +42,7 @@ DATA = Path(os.environ.get("RTNODE_DATA", "../shared/data"))
 _SEED = 20_000
 _RANDOM_PART = 0.05
 """Of the weights, in the failure `weights`."""
-_INPUT_FAILURES_OF = 4
+_INPUT_FAILURES_OF = 3
 """Of so many patients the input failures are made; each takes a simulation and the network."""
 KINDS: Mapping[str, str] = {
     CLEAN: "",

@@ -115,6 +115,11 @@ def test_a_wrong_peer_is_named(folder: Path, text: str, key: str, reason: str) -
         (COPY + "limits: {time_s: 0}", "limits.time_s", "Input should be greater than 0"),
         (COPY + "labelling: {not_for_treatment: false}", "labelling", "approved_by has to name the person"),
         (COPY + "labelling: {content_qualification: PRODUCT}", "labelling", "approved_by has to name the person"),
+        (
+            COPY + "stability: {limits: {edge_shift_mm: {flag_above: 1, hold_above: 2, on: 2026-11-20}}}",
+            "stability.limits.edge_shift_mm.by",
+            "Field required",
+        ),
         (COPY + "fetch_deadline_h: -1", "fetch_deadline_h", "Input should be greater than or equal to 0"),
         (COPY + "priority: 1", "priority", "Extra inputs are not permitted"),
     ],
@@ -195,3 +200,15 @@ def test_check_says_what_is_well_and_fails_for_a_peer_that_does_not_answer(folde
     assert ended.returncode == 1
     assert checks["configuration and weights"] is True
     assert [ok for what, ok in checks.items() if "CONSOLE" in what] == [False]
+
+
+def test_a_limit_of_the_site_reaches_the_pipeline_and_its_digest(folder: Path) -> None:
+    file = folder / "pipelines" / "own.yaml"
+    digests = []
+    for by in ("A. Physicist", "B. Physicist"):
+        own = f"edge_shift_mm: {{flag_above: 1, hold_above: 2, by: {by}, on: 2026-11-20}}"
+        file.write_text(f"{COPY}stability: {{limits: {{{own}}}}}\n", encoding="utf-8")
+        pipeline = load_config(folder).pipeline("own")
+        assert pipeline.stability.limits["edge_shift_mm"].by == by
+        digests.append(pipeline.settings_sha256())
+    assert len(set(digests)) == 2
