@@ -204,6 +204,7 @@ def test_check_says_what_is_well_and_fails_for_a_peer_that_does_not_answer(folde
 
 def test_a_limit_of_the_site_reaches_the_pipeline_and_its_digest(folder: Path) -> None:
     file = folder / "pipelines" / "own.yaml"
+    file.parent.mkdir(exist_ok=True)
     digests = []
     for by in ("A. Physicist", "B. Physicist"):
         own = f"edge_shift_mm: {{flag_above: 1, hold_above: 2, by: {by}, on: 2026-11-20}}"
