@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -21,6 +21,16 @@ class SiteLimit(BaseModel):
     hold_above: float
     by: Person
     on: date
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on_is_a_word(cls, values: Any) -> Any:
+        """YAML 1.1 reads the key `on` as true."""
+        return (
+            {"on" if key is True else key: value for key, value in values.items()}
+            if isinstance(values, dict)
+            else values
+        )
 
     @model_validator(mode="after")
     def _flags_before_it_holds(self) -> "SiteLimit":

@@ -111,6 +111,7 @@ def test_within_the_limits_of_the_card_a_result_is_released_and_every_measure_to
     assert {one.name for one in outcome.findings} == {
         *MEASURES,
         "sides_swapped",
+        "missing_organ_share",
         "identity_differences",
         "segmentation_difference_percent",
         "rt_structure_set_difference_percent",
