@@ -45,7 +45,7 @@ class FeatureDomain:
     def distance(self, features: Vector) -> float:
         """Mahalanobis', over the root of the number of features: about 1 for a training image."""
         departure = features.astype(np.float64) - self.mean
-        return float(np.sqrt(max(departure @ self.precision @ departure, 0.0) / len(departure)))
+        return float(np.sqrt(max(float(departure @ self.precision @ departure), 0.0) / len(departure)))
 
 
 def fitted_domain(features: Sequence[Vector]) -> FeatureDomain:

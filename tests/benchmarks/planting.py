@@ -161,7 +161,7 @@ def _middle_slices(body: Mask) -> Mask:
 
 def _place(where: Mask, rng: np.random.Generator) -> NDArray[np.float64]:
     points = np.argwhere(where)
-    return points[int(rng.integers(len(points)))].astype(np.float64)
+    return np.asarray(points[int(rng.integers(len(points)))], np.float64)
 
 
 def _squared_mm(shape: tuple[int, ...], centre: NDArray[np.float64], spacing: Spacing) -> NDArray[np.float32]:
@@ -169,7 +169,7 @@ def _squared_mm(shape: tuple[int, ...], centre: NDArray[np.float64], spacing: Sp
         (((np.arange(n) - middle) * mm) ** 2).astype(np.float32)
         for n, middle, mm in zip(shape, centre, spacing, strict=True)
     )
-    return z[:, None, None] + y[:, None] + x
+    return np.asarray(z[:, None, None] + y[:, None] + x, np.float32)
 
 
 def _gaussian(
