@@ -31,7 +31,7 @@ _SMOOTHING_MM = 1.8
 _WINDOW_HU = (0.0, 60.0)
 _OUTSIDE = -30.0
 """In the place of HU outside of the skull's inner table."""
-_DEMONS_STEPS = 40
+_DEMONS_STEPS = 25
 _BEND_MM = 12.0
 """SD of the smoothing of the displacement: bends are no finer."""
 _SAMPLED = 0.35
@@ -44,7 +44,7 @@ class AtlasOnPatient:
     """The atlas laid over a patient's images, and how well it fits."""
 
     at: Coordinates
-    """(z, y, x) in the atlas's frame, mm, of every voxel of the patient's grid; 1000 far from the brain."""
+    """(z, y, x) in the atlas's frame, mm, of every voxel of the patient's grid; 1000 outside the skull's inner table."""
     brain: Intracranial
     """Of the patient."""
     dice: float
@@ -215,7 +215,7 @@ def _places(patient: PlacedImage, brain: Mask, fixed: _Prepared, displacement: N
     for axis in (2, 1, 0):
         moved = ndimage.map_coordinates(displacement[..., axis], where, order=1, mode="nearest")
         whole = np.full(brain.shape, _FAR_MM, np.float32)
-        whole[box] = lps[..., axis] + moved
+        whole[box] = np.where(brain[box], lps[..., axis] + moved, _FAR_MM)
         places.append(whole)
     return places[0], places[1], places[2]
 

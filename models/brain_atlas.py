@@ -24,7 +24,7 @@ POSTERIOR_LIMB, CORPUS_CALLOSUM = head_shapes.POSTERIOR_LIMB, head_shapes.CORPUS
 MEDIAL_CORTEX, CENTRUM_SEMIOVALE = "medial_cortex", "centrum_semiovale"
 
 _SHAPE_ZYX, _VOXEL_MM = (92, 112, 92), 2.0
-_MIDDLE_Z_MM = 0.0
+_FAR_MM = 120.0
 _MEAN = HeadAnatomy(atrophy=0.4)
 _HIGH_Z_MM = (38.0, 60.0)
 _MEDIAL_X_MM = (2.5, 7.5)
@@ -67,8 +67,18 @@ def atlas_image() -> PlacedImage:
 def atlas_regions(at: Coordinates, inset_mm: float = 0.0) -> dict[str, Mask]:
     """Regions by name at places of the atlas's frame, (z, y, x) in mm, each drawn in by `inset_mm`.
 
-    Where two meet, the later one of the painting order has the place, as in the made-up heads.
+    Where two meet, the later one of the painting order has the place, as in the made-up heads. Nothing lies beyond
+    120 mm from the middle.
     """
+    near = (np.abs(at[0]) < _FAR_MM) & (np.abs(at[1]) < _FAR_MM) & (np.abs(at[2]) < _FAR_MM)
+    regions = {}
+    for name, inside in _regions((at[0][near], at[1][near], at[2][near]), inset_mm).items():
+        regions[name] = np.zeros(near.shape, np.bool_)
+        regions[name][near] = inside
+    return regions
+
+
+def _regions(at: Coordinates, inset_mm: float) -> dict[str, Mask]:
     distances = {name: shape(at) for name, shape in _REGIONS.items()}
     taken = ventricles(_MEAN.ventricle_scale).shape(at) < np.float32(inset_mm)
     regions: dict[str, Mask] = {}
