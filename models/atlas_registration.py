@@ -44,7 +44,7 @@ class AtlasOnPatient:
     """The atlas laid over a patient's images, and how well it fits."""
 
     at: Coordinates
-    """(z, y, x) in the atlas's frame, mm, of every voxel of the patient's grid; 1000 outside the skull's inner table."""
+    """(z, y, x) in the atlas's frame, mm, of every voxel of the patient's grid; 1000 outside the skull."""
     brain: Intracranial
     """Of the patient."""
     dice: float
@@ -107,7 +107,9 @@ def _prepared(image: PlacedImage, mask: Mask) -> _Prepared:
 
 def _grid(image: PlacedImage, mask: Mask) -> Any:
     """Coarse voxels along the patient's axes around the brain."""
-    corners = np.array([[side.start, side.stop - 1] for side in reversed(ndimage.find_objects(mask.astype(np.int8))[0])])
+    corners = np.array(
+        [[side.start, side.stop - 1] for side in reversed(ndimage.find_objects(mask.astype(np.int8))[0])]
+    )
     points = np.array(np.meshgrid(*corners, indexing="ij"), np.float64).reshape(3, -1).T
     lps = points @ image.affine[:3, :3].T + image.affine[:3, 3]
     low, high = lps.min(axis=0) - _MARGIN_MM, lps.max(axis=0) + _MARGIN_MM
@@ -182,7 +184,7 @@ def _center_lps(image: _Prepared) -> NDArray[np.float64]:
 
 
 def _displacements(fixed: _Prepared, affine: Any, both: Any) -> tuple[NDArray[np.float64], float]:
-    """Of every coarse voxel into the atlas, LPS mm, (z, y, x, 3); and the 95th percentile of the bending in the brain."""
+    """Of coarse voxels into the atlas, LPS mm, (z, y, x, 3); and the 95th percentile of the bending in the brain."""
     fields = [_field(fixed.image, transform) for transform in (affine, both)]
     inside = _itk.GetArrayViewFromImage(fixed.mask) > 0.5
     bend = np.linalg.norm((fields[1] - fields[0])[inside], axis=-1)
@@ -203,9 +205,7 @@ def _dice(fixed: _Prepared, moving: _Prepared, transform: Any) -> float:
 
 
 def _places(patient: PlacedImage, brain: Mask, fixed: _Prepared, displacement: NDArray[np.float64]) -> Coordinates:
-    box = tuple(
-        slice(max(0, side.start - 2), side.stop + 2) for side in ndimage.find_objects(brain.astype(np.int8))[0]
-    )
+    box = tuple(slice(max(0, side.start - 2), side.stop + 2) for side in ndimage.find_objects(brain.astype(np.int8))[0])
     axes = [np.arange(part.start, min(part.stop, n)) for part, n in zip(box, brain.shape, strict=True)]
     k, j, i = np.meshgrid(*axes, indexing="ij")
     lps = np.stack([i, j, k], axis=-1) @ patient.affine[:3, :3].T + patient.affine[:3, 3]

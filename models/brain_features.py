@@ -37,7 +37,9 @@ class BrainFeatureSettings(BaseModel):
     pixel_mm: float = Field(1.0, gt=0.0)
     """Finer pixels are averaged in blocks to about this, before anything is measured."""
     whole_brain: FeatureSettings = FeatureSettings(
-        resegmentation_range=WINDOW_HU, families=(Family.STATISTICS, Family.INTENSITY_HISTOGRAM), discretisation=FixedBinSize(method="fixed_bin_size", width=2)
+        resegmentation_range=WINDOW_HU,
+        families=(Family.STATISTICS, Family.INTENSITY_HISTOGRAM),
+        discretisation=FixedBinSize(method="fixed_bin_size", width=2),
     )
     regions: FeatureSettings = FeatureSettings(
         dimensions="2D",

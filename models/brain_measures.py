@@ -1,4 +1,4 @@
-"""What speaks for and against the features of a head CT; by name, larger is worse, and the limits are those of training.
+"""What speaks for and against the features of a head CT; by name, larger is worse, and limits come from training.
 
 The names are the keys of the limits in the model.
 """

@@ -1,8 +1,8 @@
 """The grey-white ratio of a head CT, measured on the regions of the atlas; and where the histogram of HU rises fastest.
 
 After a cardiac arrest grey matter darkens, and its HU over those of white matter fall towards 1. Readers measure it in
-small circles that they draw; here the median of every region of the atlas takes their place. The grey level of the steepest
-rise of the brain's histogram does without an atlas.
+small circles that they draw; here the median of every region of the atlas takes their place. The grey level of the
+steepest rise of the brain's histogram does without an atlas.
 
 References
 ----------
@@ -86,8 +86,8 @@ def grey_white_ratios(medians_hu: Mapping[str, float]) -> dict[str, float]:
 def histogram_gradient(hu_zyx: NDArray[Any], brain: Mask) -> HistogramGradient:
     """The largest gradient of the histogram of a brain between 12 and 80 HU.
 
-    The histogram has bins of half a HU from 0 to 80, counts parts of the voxels per HU, and is smoothed by a Gaussian of
-    SD 2 HU; its gradient is that of central differences. In the words of IBSI these are the grey level (8E6O) and the
+    The histogram has bins of half a HU from 0 to 80, counts parts of all voxels per HU, and is smoothed by a
+    Gaussian of SD 2 HU; its gradient is that of central differences. In the words of IBSI these are the grey level (8E6O) and the
     value (12CE) of the maximum histogram gradient, but for the smoothing and the bins.
     """
     low_hu, high_hu = WINDOW_HU

@@ -109,9 +109,7 @@ class HeadAnatomy:
         """Radii of the ventricles against the mean."""
         return (0.85 + 0.5 * self.atrophy) * (1.0 - 0.35 * self.oedema)
 
-    def coordinates(
-        self, shape_zyx: tuple[int, int, int], spacing_zyx_mm: Point, height: float = 0.0
-    ) -> Coordinates:
+    def coordinates(self, shape_zyx: tuple[int, int, int], spacing_zyx_mm: Point, height: float = 0.0) -> Coordinates:
         """Places of all voxels in the mean head, mm, `height` slices above their middles; three dense arrays."""
         axes = [
             ((np.arange(n) - (n - 1) / 2.0 + up) * mm - shift).astype(np.float32)

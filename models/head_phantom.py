@@ -1,7 +1,7 @@
 """A made-up head in CT with the truth of its parts, another person for every seed; its brain may be swollen.
 
-After a cardiac arrest grey matter takes up water and darkens towards white matter, and the swollen brain closes sulci and
-ventricles: one number, `HeadAnatomy.oedema`, does all of this. Axes of every array are [slice, row, column]: towards
+After a cardiac arrest grey matter takes up water and darkens towards white matter, and the swollen brain closes sulci
+and ventricles: one number, `HeadAnatomy.oedema`, does all of this. Axes of every array are [slice, row, column]: to
 the head, to posterior, to the patient's left. Voxels are averages over the slice thickness, as a scanner makes them.
 """
 
@@ -22,8 +22,7 @@ from models.pelvis_noise import ct_noise
 
 CORTEX, WHITE_MATTER, CSF, VENTRICLES, HINDBRAIN = "cortex", "white_matter", "csf", "ventricles", "hindbrain"
 LABELS: Mapping[str, int] = {
-    name: number
-    for number, name in enumerate((CSF, CORTEX, WHITE_MATTER, HINDBRAIN, VENTRICLES, *DEEP_PARTS), start=1)
+    name: number for number, name in enumerate((CSF, CORTEX, WHITE_MATTER, HINDBRAIN, VENTRICLES, *DEEP_PARTS), start=1)
 }
 """What lies in a voxel; 0 is outside the skull's inner table."""
 

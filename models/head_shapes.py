@@ -77,9 +77,7 @@ def _both(shape: Shape, low: Point, high: Point) -> Part:
     return Part(united([shape, mirrored(shape)]), ((low[0], low[1], -high[2]), high))
 
 
-_CAUDATE = Chain(
-    ((2.0, -19.0, 13.0), (8.0, -15.0, 15.0), (17.0, -4.0, 17.0), (23.0, 12.0, 20.0)), (6.5, 7.0, 4.5, 2.8)
-)
+_CAUDATE = Chain(((2.0, -19.0, 13.0), (8.0, -15.0, 15.0), (17.0, -4.0, 17.0), (23.0, 12.0, 20.0)), (6.5, 7.0, 4.5, 2.8))
 _CALLOSUM_Y = (-40.0, -34.0, -20.0, 0.0, 20.0, 38.0, 44.0)
 _CALLOSUM_Z = (3.0, 14.0, 25.0, 29.0, 28.0, 18.0, 8.0)
 _CALLOSUM_HALF_WIDTH_MM = 13.0

@@ -1,4 +1,4 @@
-"""What surrounds the brain on a CT: scalp, skull, face, neck, air in the sinuses; coarse, so that nothing floats in air."""
+"""What surrounds the brain on a CT: scalp, skull, face, neck, air in the sinuses; coarse, but nothing floats."""
 
 import numpy as np
 

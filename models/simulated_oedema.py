@@ -1,8 +1,8 @@
-"""A made-up cohort after cardiac arrest whose truth is known: how swollen each brain is, and what that does to the outcome.
+"""A made-up cohort after cardiac arrest whose truth is known: how swollen each brain is, and what that does.
 
-The swelling is Beta(1.1, 1.6); its standardised value times the effect is added to the log-odds of the poor outcome, and
-the outcome is drawn by it. With an effect of 0 it is drawn by a coin, whatever the brain looks like. The coefficients are
-chosen and not those of any patients.
+The swelling is Beta(1.1, 1.6); its standardised value times the effect is added to the log-odds of the poor outcome,
+and the outcome is drawn by it. With an effect of 0 it is drawn by a coin, whatever the brain looks like. The
+coefficients are chosen and not those of any patients.
 """
 
 from dataclasses import dataclass
@@ -42,8 +42,9 @@ class OedemaCohort:
 
 
 def oedema_cohort(settings: OedemaCohortSettings, random: np.random.Generator) -> OedemaCohort:
-    """Draw a cohort."""
+    """Draw a cohort; a larger one of the same seed begins with the same patients."""
+    (coin,) = random.spawn(1)
     oedema = random.beta(*_SHAPE, size=settings.patients)
     risk = settings.intercept + settings.effect * (oedema - _MEAN) / _SD
-    poor = random.uniform(size=settings.patients) < 1.0 / (1.0 + np.exp(-risk))
+    poor = coin.uniform(size=settings.patients) < 1.0 / (1.0 + np.exp(-risk))
     return OedemaCohort(oedema, risk, poor)

@@ -108,5 +108,3 @@ class BrainCt(Pipeline):
         if extraction_sha256(model.extraction) != extraction_sha256(self.extraction()):
             raise PipelineError(f"The features of {self.weights} were computed otherwise than this pipeline does it")
         return model, card.sha256
-
-

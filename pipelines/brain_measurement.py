@@ -1,4 +1,4 @@
-"""From the files of a head CT to features of its brain and what speaks for them: the same for one patient and for many."""
+"""From the files of a head CT to features of its brain and what speaks for them: the same for one and for many."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

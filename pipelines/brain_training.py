@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 _METHOD = "prognosis_brain_ct"
 _CARD = """## Intended use
 
-Research on the prognosis after cardiac arrest from a plain head CT: probability of the poor neurological outcome, beside
-the grey-white ratio as the baseline. No decision about a patient may rest on it.
+Research on the prognosis after cardiac arrest from a plain head CT: probability of the poor neurological outcome,
+beside the grey-white ratio as the baseline. No decision about a patient may rest on it.
 
 ## Data
 
 Head CTs of a research collection with outcomes. The shipped model comes from made-up heads (`rtnode phantom head`):
-parametric anatomy with swelling as one number, whose effect on the outcome was chosen. The atlas is the mean of the same
-made-up anatomy, so that regions fit these heads better than they will fit patients.
+parametric anatomy with swelling as one number, whose effect on the outcome was chosen. The atlas is the mean of the
+same made-up anatomy, so that regions fit these heads better than they will fit patients.
 
 ## Limits
 
-Without contrast medium, whole brain, closed skull, slices of one spacing without a sheared gantry tilt. The limits of the
-findings are those of the training patients; a scanner, kernel or slice thickness that they did not have is outside of them.
-Haemorrhage, infarction, tumours, shunts and earlier surgery were not in the made-up heads, and nobody has measured what
-they do to the result.
+Without contrast medium, whole brain, closed skull, slices of one spacing without a sheared gantry tilt. The limits of
+the findings are those of the training patients; a scanner, kernel or slice thickness that they did not have is outside
+of them. Haemorrhage, infarction, tumours, shunts and earlier surgery were not in the made-up heads, and nobody has
+measured what they do to the result.
 
 ## Licence
 
