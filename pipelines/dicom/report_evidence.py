@@ -27,9 +27,11 @@ def distinct(evidence: Iterable[Dataset]) -> list[Dataset]:
 
 
 def newest_image(evidence: Iterable[Dataset]) -> Dataset:
-    """The last image by date; of what is no image, where there is none."""
-    used = distinct(evidence)
-    return ([one for one in used if is_image(one)] or used)[-1]
+    """The last image by date, else the last dose, else the last of what there is; of those that state a patient.
+
+    Structure sets and records are often read without their patient, only to be named.
+    """
+    return max(reversed(distinct(evidence)), key=lambda one: ("PatientID" in one, _rank(one)))
 
 
 def is_image(header: Dataset) -> bool:
@@ -53,6 +55,10 @@ def settle_dates(made: Dataset, header: Dataset) -> None:
         put(made, f"{event}Time", time or None)
     put(made, "ContentDate", date or UNKNOWN_DATE)
     put(made, "ContentTime", time or UNKNOWN_TIME)
+
+
+def _rank(header: Dataset) -> int:
+    return 2 if is_image(header) else 1 if text(header, "Modality") == "RTDOSE" else 0
 
 
 def _place(header: Dataset) -> tuple[float, str]:

@@ -240,6 +240,13 @@ def test_a_report_lies_in_the_study_of_the_newest_image_and_has_its_date() -> No
         assert made[keyword].value == newest[keyword].value
 
 
+def test_without_an_image_the_patient_is_that_of_the_dose() -> None:
+    """A structure set that was read only to be named states none, whatever its date."""
+    named = changed(structure_set(), PatientID=None, PatientName=None, PatientBirthDate=None, ContentDate="20300101")
+    made = report(content(regions=()), [rt_dose(), named])
+    assert (made.PatientName, made.PatientID, made.ContentDate) == ("Ramp^Test", "RAMP-1", "20200102")
+
+
 def test_a_group_names_the_region_by_its_number() -> None:
     (structure,) = [one for one in walk(report()) if one.ValueType == "COMPOSITE"]
     assert structure.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == structure_set().SOPInstanceUID
