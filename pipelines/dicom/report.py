@@ -89,7 +89,7 @@ def prognosis_report(
     used = [*evidence, *content.instances()]
     pages = [] if page is None else [page]
     groups = [_prognosis_group(content, origin), _cohort_group(content, origin)]
-    groups += [region_group(region, origin) for region in content.regions]
+    groups += [region_group(region, used, origin) for region in content.regions]
     groups += _findings_groups(content.findings, content.model.limits, origin)
     items = [
         *_warning_items(content.warnings(origin.labelling)),

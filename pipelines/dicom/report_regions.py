@@ -6,7 +6,7 @@ PS3.16 TID 1411 Volumetric ROI Measurements and Qualitative Evaluations, TID 150
 Evaluation Group, TID 1502 Time Point Context
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from highdicom.sr import (
     CompositeContentItem,
@@ -35,11 +35,15 @@ from pipelines.dicom.report_items import (
 from pipelines.provenance import Provenance
 
 
-def region_group(region: MeasuredRegion, origin: Provenance) -> ContentItem:
-    """The group of a region: TID 1411 where an object says where the region is, else TID 1501."""
+def region_group(region: MeasuredRegion, evidence: Sequence[Dataset], origin: Provenance) -> ContentItem:
+    """The group of a region: TID 1411 where an object says where the region is, else TID 1501.
+
+    Where it was measured on every image among the evidence, the images are not named again: a group that names none
+    is of all.
+    """
     time_point = TimePointContext(region.time_point) if region.time_point else ()
     made_by = algorithm_items(origin.pipeline_name, origin.version)
-    found = [*time_point, *made_by, *_where(region), *map(_measurement, region.measurements)]
+    found = [*time_point, *made_by, *_where(region, evidence), *map(_measurement, region.measurements)]
     template = "1501" if region.region is None else "1411"
     return measurement_group(region.roi_name, origin.uid("region", region.roi_name), found, template)
 
@@ -56,11 +60,12 @@ def _measurement(measured: Measured) -> ContentItem:
     return number_item(name, measured.value, measured.unit, said)
 
 
-def _where(region: MeasuredRegion) -> Iterator[ContentItem]:
+def _where(region: MeasuredRegion, evidence: Sequence[Dataset]) -> Iterator[ContentItem]:
     """The images, and the object that has the region."""
     images = distinct(region.images) if region.images else []
     if region.region is None:
-        yield from map(_source_of_measurement, images)
+        if _uids(images) != _uids(one for one in evidence if is_image(one)):
+            yield from map(_source_of_measurement, images)
         return
     if text(region.region, "SOPClassUID") == SegmentationStorage:
         yield _segment(region.region, region.roi_name)
@@ -69,6 +74,10 @@ def _where(region: MeasuredRegion) -> Iterator[ContentItem]:
     yield from (_source_of_measurement(one) for one in images if not is_image(one))
     for uid in dict.fromkeys(text(one, "SeriesInstanceUID") for one in images if is_image(one)):
         yield UIDRefContentItem(codes.DCM.SourceSeriesForSegmentation, uid, CONTAINS)
+
+
+def _uids(headers: Iterable[Dataset]) -> set[str]:
+    return {text(one, "SOPInstanceUID") for one in headers}
 
 
 def _source_of_measurement(header: Dataset) -> ContentItem:

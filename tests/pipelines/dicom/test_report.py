@@ -260,6 +260,13 @@ def test_a_group_names_the_region_by_its_number() -> None:
     assert numbers == [2]
 
 
+def test_a_region_on_some_of_the_images_names_them_and_one_on_all_does_not() -> None:
+    for used, count in ((evidence(), 5), (cbct(), 0)):
+        made = report(content(regions=regions()[1:]), used)
+        sources = [one for one in walk(made) if one.ConceptNameCodeSequence[0].CodeMeaning == "Source of Measurement"]
+        assert len(sources) == count
+
+
 def test_an_earlier_report_is_named_and_makes_this_one_another() -> None:
     alone, later = (prognosis_report(content(), evidence(), ORIGIN, earlier) for earlier in ((), (EARLIER,)))
     (study,) = later.PredecessorDocumentsSequence
