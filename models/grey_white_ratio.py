@@ -86,9 +86,9 @@ def grey_white_ratios(medians_hu: Mapping[str, float]) -> dict[str, float]:
 def histogram_gradient(hu_zyx: NDArray[Any], brain: Mask) -> HistogramGradient:
     """The largest gradient of the histogram of a brain between 12 and 80 HU.
 
-    The histogram has bins of half a HU from 0 to 80, counts parts of all voxels per HU, and is smoothed by a
-    Gaussian of SD 2 HU; its gradient is that of central differences. In the words of IBSI these are the grey level (8E6O) and the
-    value (12CE) of the maximum histogram gradient, but for the smoothing and the bins.
+    The histogram has bins of half a HU from 0 to 80, counts parts of all voxels per HU, and is smoothed by a Gaussian
+    of SD 2 HU; its gradient is that of central differences. In the words of IBSI these are the grey level (8E6O) and
+    the value (12CE) of the maximum histogram gradient, but for the smoothing and the bins.
     """
     low_hu, high_hu = WINDOW_HU
     bins = round((high_hu - low_hu) / _BIN_HU)
