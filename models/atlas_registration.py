@@ -20,7 +20,7 @@ from scipy import ndimage
 from models.brain_atlas import atlas_image
 from models.implicit_shapes import Coordinates
 from models.intensity import Hu, Mask
-from models.intracranial import Intracranial, intracranial
+from models.intracranial import Intracranial, NoWholeBrain, intracranial
 from models.placed_image import PlacedImage
 
 _itk: Any = SimpleITK  # it carries no types
@@ -36,6 +36,9 @@ _BEND_MM = 12.0
 """SD of the smoothing of the displacement: bends are no finer."""
 _SAMPLED = 0.35
 _SEED = 20250106
+_AFFINE_STEPS_MM = (2.0, 0.5)
+"""First steps of the affine search, each tried where the one before has lost the brain."""
+_LEAST_DICE = 0.9
 _FAR_MM = 1e3
 
 
@@ -69,18 +72,21 @@ def atlas_on_patient(patient: PlacedImage) -> AtlasOnPatient:
     Raises
     ------
     NoWholeBrain
-        If no skull encloses a brain, or a part of it is cut off.
+        If no skull encloses a brain, a part of it is cut off, or the atlas does not fit it.
     """
     brain = intracranial(patient.hu_zyx, patient.spacing_zyx_mm)
     fixed, moving = _prepared(patient, brain.mask), _atlas()
     affine = _affine(fixed, moving)
     bent = _bent(fixed, moving, affine)
     both = _itk.CompositeTransform([affine, bent])
+    dice = _dice(fixed, moving, both)
+    if dice < _LEAST_DICE:
+        raise NoWholeBrain("The atlas can not be laid over the brain on the images")
     displacement, bend_mm = _displacements(fixed, affine, both)
     return AtlasOnPatient(
         at=_places(patient, brain.mask, fixed, displacement),
         brain=brain,
-        dice=_dice(fixed, moving, both),
+        dice=dice,
         bend_mm=bend_mm,
         size_change=-float(np.log(abs(np.linalg.det(np.array(affine.GetMatrix()).reshape(3, 3))))),
     )
@@ -126,16 +132,28 @@ def _affine(fixed: _Prepared, moving: _Prepared) -> Any:
     rigid.SetCenter(center.tolist())
     rigid.SetTranslation((_center_lps(moving) - center).tolist())
     rigid = _found(fixed, moving, rigid, (4, 2), 80)
+    least = _dice(fixed, moving, rigid)
+    for first_step_mm in _AFFINE_STEPS_MM:
+        affine = _found(fixed, moving, _as_affine(rigid), (2, 1), 120, first_step_mm)
+        # Now and then a first step leaps to a tiny part of the atlas that looks alike.
+        if _dice(fixed, moving, affine) >= least:
+            return affine
+    return _as_affine(rigid)
+
+
+def _as_affine(rigid: Any) -> Any:
     affine = _itk.AffineTransform(3)
     affine.SetCenter(rigid.GetCenter())
     affine.SetMatrix(rigid.GetMatrix())
     affine.SetTranslation(rigid.GetTranslation())
-    return _found(fixed, moving, affine, (2, 1), 120)
+    return affine
 
 
-def _found(fixed: _Prepared, moving: _Prepared, start: Any, shrinking: tuple[int, int], steps: int) -> Any:
+def _found(
+    fixed: _Prepared, moving: _Prepared, start: Any, shrinking: tuple[int, int], steps: int, first_step_mm: float = 2.0
+) -> Any:
     method = _method(sampled=1.0 if shrinking[1] > 1 else _SAMPLED)
-    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.01, steps, relaxationFactor=0.6)
+    method.SetOptimizerAsRegularStepGradientDescent(first_step_mm, 0.01, steps, relaxationFactor=0.6)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(shrinking)
     method.SetSmoothingSigmasPerLevel([3.0, 1.0])
