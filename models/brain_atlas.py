@@ -94,7 +94,4 @@ def _slab(along: Field, ends_mm: tuple[float, float]) -> Field:
 
 def _within(*distances: Field) -> Field:
     """Of all of the bodies at once."""
-    inside = distances[0]
-    for other in distances[1:]:
-        inside = np.maximum(inside, other)
-    return np.asarray(inside, np.float32)
+    return np.asarray(np.max(np.broadcast_arrays(*distances), axis=0), np.float32)

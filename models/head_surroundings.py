@@ -32,8 +32,8 @@ def paint_head_around(canvas: HeadCanvas, anatomy: HeadAnatomy, inner: Field) ->
         around = np.minimum(around, canvas.distance(shape))
     canvas.fill(np.asarray(around, np.float32), _FAT_HU)
     canvas.fill(np.asarray(around + np.float32(2.0), np.float32), _SOFT_HU)
-    for shape, hu in ((_CHEEKBONE, anatomy.bone_hu), (_JAW, anatomy.bone_hu), (_ORBIT, _FAT_HU), (_EYE, _EYE_HU)):
-        canvas.fill(canvas.distance(united([shape, mirrored(shape)])), hu)
+    for body, hu in ((_CHEEKBONE, anatomy.bone_hu), (_JAW, anatomy.bone_hu), (_ORBIT, _FAT_HU), (_EYE, _EYE_HU)):
+        canvas.fill(canvas.distance(united([body, mirrored(body)])), hu)
     canvas.fill(canvas.distance(_PALATE), 0.7 * anatomy.bone_hu)
     canvas.fill(canvas.distance(united([_MAXILLARY, mirrored(_MAXILLARY), _ETHMOID, _THROAT])), _AIR_HU)
 
