@@ -63,6 +63,7 @@ class Dispatch:
             trigger=trigger,
             linked=tuple(linked),
             labelling=settings.labelling.labelling(),
+            predecessors=self._ledger.succession.predecessors(job.id),
             output_dir=self._storage.attempt_folder(job.id, job.attempts),
         )
 
@@ -112,6 +113,7 @@ class Dispatch:
 def _result_instances(report: JobReport, folder: str) -> list[ResultInstance]:
     return [
         ResultInstance(
+            study_instance_uid=series.study_instance_uid or None,
             series_instance_uid=series.series_instance_uid,
             modality=series.modality,
             sop_class_uid=instance.sop_class_uid,

@@ -12,10 +12,11 @@ from pydicom.uid import UID, generate_uid
 from sqlalchemy import text
 
 from node.config import When
+from node.graph import KnownSeries
 from node.headers import values_of
 from node.ledger.database import Database
 from node.ledger.schema import JobState, SeriesState
-from node.routing import KnownSeries, Route, input_key, route, starts
+from node.routing import Route, input_key, route, starts
 from node.series import links_of
 from pipelines.base import Inputs, Need, Outcome, Pipeline, Progress, Tie, no_progress
 from tests.dicom_files import ct_series, registration, rt_dose, rt_plan, structure_set, with_elements, write
