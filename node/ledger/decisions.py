@@ -37,8 +37,11 @@ class DecisionLedger:
         """
         with self._database.write() as session:
             result = _held(session, result_id)
-            if session.scalar(select(Job.state).where(Job.id == result.job_id)) == JobState.SUPERSEDED:
-                raise NodeError(f"result {result_id} was superseded by late instances")
+            superseded = session.scalar(
+                select(Job.reason).where(Job.id == result.job_id, Job.state == JobState.SUPERSEDED)
+            )
+            if superseded is not None:
+                raise NodeError(f"result {result_id} was superseded: {superseded}")
             _decide(session, result, ResultState.RELEASED, by, why)
             made = select(ResultInstance).where(ResultInstance.result_id == result_id).order_by(ResultInstance.id)
             instances = list(session.scalars(made))

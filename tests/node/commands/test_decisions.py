@@ -61,7 +61,7 @@ def test_nobody_decides_without_a_name_and_a_reason(held: Released) -> None:
 def test_result_whose_series_was_opened_again_can_not_be_released(held: Released) -> None:
     held.late_instance()
     answer = decide("release", held, "--by", "Ohta", "--why", "in a hurry")
-    assert answer.stderr == "rtnode: result 1 was superseded by late instances\n"
+    assert answer.stderr == "rtnode: result 1 was superseded: late instances arrived for one of its series\n"
 
 
 def test_units_in_brackets_are_shown(held: Released) -> None:
