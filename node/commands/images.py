@@ -158,6 +158,7 @@ def _plan_record(settings: Config, plan: Plan) -> dict[str, object]:
         "trigger": plan.trigger.known.series_instance_uid,
         "inputs": [{"role": role, "series_instance_uid": one.series_instance_uid} for role, one in plan.route.inputs],
         "missing": list(plan.route.missing),
+        "remarks": list(plan.route.remarks),
         "send_to": list(settings.pipelines[plan.pipeline].send_to),
     }
 
@@ -181,7 +182,8 @@ def _print_series(series: list[FolderSeries]) -> None:
 def _print_plans(settings: Config, found: list[Plan]) -> None:
     table = Table("pipeline", "starts on", "inputs", "would go to")
     for plan in found:
-        inputs = plan.route.reason if plan.route.missing else ", ".join(role for role, _ in plan.route.inputs)
+        taken = plan.route.reason if plan.route.missing else ", ".join(role for role, _ in plan.route.inputs)
+        inputs = "; ".join((taken, *plan.route.remarks))
         peers = ", ".join(settings.pipelines[plan.pipeline].send_to)
         table.add_row(plan.pipeline, _short(plan.trigger.known.series_instance_uid), inputs, peers)
     Console().print(table if found else "no pipeline would start")
