@@ -80,6 +80,7 @@ class Dispatch:
             peers_of_modality={
                 one.modality: self._config.receivers(job.pipeline, one.modality) for one in report.series
             },
+            is_shadow=self._config.pipelines[job.pipeline].shadow,
         )
         result_id = self._ledger.jobs.finish(job, made)
         if result_id is None:

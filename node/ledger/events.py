@@ -42,6 +42,7 @@ class What(StrEnum):
     RESULT_HELD = "result held"
     RESULT_RELEASED = "result released"
     RESULT_REJECTED = "result rejected"
+    RESULT_IN_SHADOW = "result kept in shadow"
     DELIVERY_QUEUED = "delivery queued"
     DELIVERY_SENDING = "delivery sending"
     DELIVERY_DELIVERED = "delivery delivered"

@@ -53,6 +53,8 @@ class Made:
     findings: Sequence[Finding]
     instances: Sequence[ResultInstance]
     peers_of_modality: Mapping[str, Sequence[str]]
+    is_shadow: bool = False
+    """Whatever the verdict, it is sent to nobody, and nobody has to decide on it."""
 
 
 class JobLedger:
@@ -258,11 +260,19 @@ class JobLedger:
             return {str(state): count for state, count in rows}
 
 
+_RESULT_EVENTS = {
+    ResultState.HELD: What.RESULT_HELD,
+    ResultState.RELEASED: What.RESULT_RELEASED,
+    ResultState.SHADOW: What.RESULT_IN_SHADOW,
+}
+
+
 def _new_result(session: Session, job_id: int, made: Made) -> Result:
-    held = made.verdict is Verdict.HOLD
+    judged = ResultState.HELD if made.verdict is Verdict.HOLD else ResultState.RELEASED
+    state = ResultState.SHADOW if made.is_shadow else judged
     result = Result(
         job_id=job_id,
-        state=ResultState.HELD if held else ResultState.RELEASED,
+        state=state,
         verdict=made.verdict,
         findings=[finding.model_dump(mode="json") for finding in made.findings],
         created_at=datetime.now(UTC),
@@ -273,7 +283,7 @@ def _new_result(session: Session, job_id: int, made: Made) -> Result:
         instance.result_id = result.id
     session.add_all(made.instances)
     session.flush()
-    events.append(session, What.RESULT_HELD if held else What.RESULT_RELEASED, f"result/{result.id}", made.verdict)
+    events.append(session, _RESULT_EVENTS[state], f"result/{result.id}", made.verdict)
     return result
 
 

@@ -53,6 +53,8 @@ class ResultState(StrEnum):
     HELD = "held"
     RELEASED = "released"
     REJECTED = "rejected"
+    SHADOW = "shadow"
+    """Made by a pipeline that is only watched: kept, and never sent."""
 
 
 class DeliveryState(StrEnum):

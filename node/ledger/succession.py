@@ -36,6 +36,7 @@ REPORTS = frozenset({EnhancedSRStorage, ComprehensiveSRStorage, Comprehensive3DS
 _OPEN = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING, JobState.FINISHED)
 _STANDING = (JobState.QUEUED, JobState.RUNNING, JobState.FINISHED, JobState.FAILED)
 _UNDER_WAY = (JobState.QUEUED, JobState.RUNNING)
+_NEVER_SENT = (ResultState.REJECTED, ResultState.SHADOW)
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _of_the_fraction_before(session: Session, job: Job) -> list[Predecessor]:
     ]
     for *_, series_id in sorted(earlier, reverse=True):
         current = (Job.pipeline == job.pipeline, Job.series_id == series_id, Job.state == JobState.FINISHED)
-        found = _reports(session, select(Result.id).join(Job).where(*current, Result.state != ResultState.REJECTED))
+        found = _reports(session, select(Result.id).join(Job).where(*current, Result.state.not_in(_NEVER_SENT)))
         if found:
             return found
     return []

@@ -7,12 +7,19 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
-from node.ledger.schema import DeliveryState, JobState
+from node.errors import NodeError
+from node.ledger.schema import DeliveryState, JobState, ResultState
 from tests.dicom_files import ct_series, structure_set, write
 from tests.pacs import Pacs, pacs
 from tests.peers import PEERS, RunningNode, config_folder, running_node, storescu
 from tests.waiting import wait_until
 
+WATCHED = {
+    "class": "pipelines.copy_series:CopySeries",
+    "when": {"role": "planning_ct", "body_part": ["WATCHED"]},
+    "send_to": ["PACS"],
+    "shadow": True,
+}
 ORDER = (3, 5, "structures", 1, "ct", 4, 2)
 UNDER_WAY = {JobState.WAITING, JobState.QUEUED, JobState.RUNNING, DeliveryState.QUEUED, DeliveryState.SENDING}
 
@@ -28,13 +35,15 @@ def node(archive: Pacs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
     peer = {"ae_title": "PACS", "host": "127.0.0.1", "port": archive.port}
     reports = {"class": "tests.fraction_reports:FractionReport", "when": {"role": "cbct"}, "send_to": ["PACS"]}
     folder = tmp_path_factory.mktemp("course")
-    with running_node(config_folder(folder, {}, {**PEERS, "PACS": peer}, None, {"reports": reports})) as one:
+    with running_node(
+        config_folder(folder, {}, {**PEERS, "PACS": peer}, None, {"reports": reports, "watched": WATCHED})
+    ) as one:
         yield one
 
 
 def course() -> dict[int | str, list[Dataset]]:
     """Five days of treatment, each a study of its own, with the planning CT and its structure set."""
-    planning_ct = ct_series(3, PatientID="COURSE")
+    planning_ct = ct_series(3, PatientID="COURSE", BodyPartExamined="PELVIS")
     same = {
         "PatientID": "COURSE",
         "FrameOfReferenceUID": planning_ct[0].FrameOfReferenceUID,
@@ -71,6 +80,24 @@ def test_five_fractions_in_any_order_give_one_current_report_each_and_the_fifth_
         assert sent[uid].StudyInstanceUID == series[day][0].StudyInstanceUID
     of_fourth = continued(sent[current[5]])[current[4]]
     assert of_fourth == (series[4][0].StudyInstanceUID, sent[current[4]].SeriesInstanceUID, ComprehensiveSRStorage)
+
+
+@pytest.mark.req("NODE-06")
+def test_what_a_pipeline_in_shadow_makes_is_judged_and_kept_and_goes_to_nobody(
+    node: RunningNode, archive: Pacs, tmp_path: Path
+) -> None:
+    series = ct_series(3, PatientID="WATCHED", BodyPartExamined="WATCHED", RescaleType="HU")
+    assert storescu(write(series, tmp_path / generate_uid()), node.address).returncode == 0
+    ledger, trigger = node.node.ledger, node.settled(series[0])
+    wait_until(lambda: [job.state for job in ledger.jobs.all() if job.series_id == trigger.id] == [JobState.FINISHED])
+    [job] = [job for job in ledger.jobs.all() if job.series_id == trigger.id]
+    result = ledger.jobs.result_of(job.id)
+    assert result is not None
+    assert (result.state, len(ledger.jobs.result_instances(result.id))) == (ResultState.SHADOW, 3)
+    assert (ledger.deliveries.of_result(result.id), result.findings != []) == ([], True)
+    assert [event.what for event in ledger.events.of(f"result/{result.id}")] == ["result kept in shadow"]
+    with pytest.raises(NodeError, match="is not held, but shadow"):
+        ledger.decisions.release(result.id, "Ohta", "looks fine", lambda _: ["PACS"])
 
 
 def fractions(report: Dataset) -> set[str]:

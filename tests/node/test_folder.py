@@ -155,3 +155,11 @@ def test_of_a_folder_with_a_course_each_fraction_takes_the_earlier_ones(tmp_path
         for plan in found
     }
     assert taken == {1: [], 2: [1], 3: [2, 1]}
+
+
+def test_simulate_says_that_a_pipeline_in_shadow_sends_to_nobody(tmp_path: Path) -> None:
+    config = config_folder(tmp_path, pipelines={"watched": {**COPY, "send_to": ["CONSOLE"], "shadow": True}})
+    write(ct_series(3, SeriesDescription="CBCT"), tmp_path / "files")
+    [job] = json.loads(rtnode("simulate", tmp_path / "files", "--config", config, "--json").stdout)["jobs"]
+    assert (job["pipeline"], job["send_to"]) == ("watched", [])
+    assert "nobody (shadow)" in " ".join(rtnode("simulate", tmp_path / "files", "--config", config).stdout.split())
