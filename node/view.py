@@ -55,6 +55,7 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
             "id": result.id,
             "state": result.state,
             "verdict": result.verdict,
+            "released_by_first": ledger.decisions.first_release_of(result.id),
             "decided_by": result.decided_by,
             "decided_why": result.decided_why,
             "findings": result.findings,

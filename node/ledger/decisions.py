@@ -10,7 +10,7 @@ from node.ledger import events
 from node.ledger.database import Database
 from node.ledger.deliveries import queue_deliveries
 from node.ledger.events import What
-from node.ledger.schema import Job, JobState, Result, ResultInstance, ResultState
+from node.ledger.schema import Event, Job, JobState, Result, ResultInstance, ResultState
 
 
 class DecisionLedger:
@@ -27,13 +27,29 @@ class DecisionLedger:
             raise NodeError(f"there is no result {result_id}")
         return pipeline
 
-    def release(self, result_id: int, by: str, why: str, receivers: Callable[[str], Sequence[str]]) -> None:
+    def first_release_of(self, result_id: int) -> str | None:
+        """Who has released a result that still needs a second person; None where nobody has."""
+        with self._database.read() as session:
+            return _first_release(session, result_id)
+
+    def release(
+        self,
+        result_id: int,
+        by: str,
+        why: str,
+        receivers: Callable[[str], Sequence[str]],
+        four_eyes: bool = False,
+    ) -> bool:
         """Let a held result go to those whom `receivers` names for its modality.
+
+        Returns
+        -------
+        False when `four_eyes` are asked for and `by` is the first of two persons: it is recorded, and stays held.
 
         Raises
         ------
         NodeError
-            If it is not held, or superseded.
+            If it is not held, or superseded, or the same person would be the second one.
         """
         with self._database.write() as session:
             result = _held(session, result_id)
@@ -42,11 +58,14 @@ class DecisionLedger:
             )
             if superseded is not None:
                 raise NodeError(f"result {result_id} was superseded: {superseded}")
+            if four_eyes and not _is_second(session, result_id, by, why):
+                return False
             _decide(session, result, ResultState.RELEASED, by, why)
             made = select(ResultInstance).where(ResultInstance.result_id == result_id).order_by(ResultInstance.id)
             instances = list(session.scalars(made))
             peers = {instance.modality: receivers(instance.modality) for instance in instances}
             queue_deliveries(session, result_id, instances, peers)
+        return True
 
     def reject(self, result_id: int, by: str, why: str) -> None:
         """Decide that a held result is never sent; raises NodeError if it is not held."""
@@ -61,6 +80,27 @@ def _held(session: Session, result_id: int) -> Result:
     if result.state != ResultState.HELD:
         raise NodeError(f"result {result_id} is not held, but {result.state}")
     return result
+
+
+def _is_second(session: Session, result_id: int, by: str, why: str) -> bool:
+    """Whether another person has released it before; else this one is recorded as the first."""
+    first = _first_release(session, result_id)
+    if first is None:
+        events.append(session, What.RESULT_RELEASED_BY_ONE, f"result/{result_id}", why, by)
+        return False
+    if _same_person(first, by):
+        raise NodeError(f"result {result_id} was released by {first} already: a second person has to release it too")
+    return True
+
+
+def _first_release(session: Session, result_id: int) -> str | None:
+    of_result = (Event.subject == f"result/{result_id}", Event.what == What.RESULT_RELEASED_BY_ONE)
+    return session.scalar(select(Event.who).where(*of_result).order_by(Event.id).limit(1))
+
+
+def _same_person(one: str, other: str) -> bool:
+    """Small and capital letters, and spaces, make no other person."""
+    return "".join(one.split()).casefold() == "".join(other.split()).casefold()
 
 
 def _decide(session: Session, result: Result, state: ResultState, by: str, why: str) -> None:

@@ -41,6 +41,7 @@ class What(StrEnum):
     JOB_SUPERSEDED = "job superseded"
     RESULT_HELD = "result held"
     RESULT_RELEASED = "result released"
+    RESULT_RELEASED_BY_ONE = "result released by the first of two persons"
     RESULT_REJECTED = "result rejected"
     RESULT_IN_SHADOW = "result kept in shadow"
     DELIVERY_QUEUED = "delivery queued"
