@@ -184,6 +184,8 @@ class PipelineSettings(_Settings):
     fetch_deadline_h: float = Field(default=24.0, ge=0)
     four_eyes: bool = False
     """A held result is sent only when two different persons have released it."""
+    alarm_h: float = Field(default=24.0, gt=0)
+    """A result that is held for longer raises an alarm."""
     shadow: bool = False
     """Its results are judged and kept, and go nowhere."""
     enabled: bool = True

@@ -1,8 +1,9 @@
 """The ledger's account of what persons decided about held results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Select, String, cast, exists, func, literal, select
 from sqlalchemy.orm import Session
 
 from node.errors import NodeError
@@ -67,10 +68,45 @@ class DecisionLedger:
             queue_deliveries(session, result_id, instances, peers)
         return True
 
+    def raise_alarms(self, held_before: Mapping[str, datetime]) -> list[int]:
+        """Record, once for each, the results that wait for a person since before the moment of their pipeline."""
+        raised = []
+        with self._database.write() as session:
+            for result, pipeline in session.execute(_undecided().where(~_has_alarm())).all():
+                if pipeline in held_before and result.created_at < held_before[pipeline]:
+                    why = f"held since {result.created_at:%Y-%m-%d %H:%M} UTC, and nobody has decided"
+                    events.append(session, What.RESULT_HELD_TOO_LONG, f"result/{result.id}", why)
+                    raised.append(result.id)
+        return raised
+
+    def alarmed(self) -> list[Result]:
+        """The results that raised an alarm and still wait for a person, oldest first."""
+        with self._database.read() as session:
+            return [result for result, _ in session.execute(_undecided().where(_has_alarm()))]
+
+    def counts(self) -> dict[str, int]:
+        """How many results are in each state, those left out whose job is superseded; and alarms, if there are any."""
+        with self._database.read() as session:
+            of_jobs = select(Result.state, func.count()).join(Job).where(Job.state != JobState.SUPERSEDED)
+            found = {str(state): count for state, count in session.execute(of_jobs.group_by(Result.state))}
+        alarmed = len(self.alarmed())
+        return found | ({"held too long": alarmed} if alarmed else {})
+
     def reject(self, result_id: int, by: str, why: str) -> None:
         """Decide that a held result is never sent; raises NodeError if it is not held."""
         with self._database.write() as session:
             _decide(session, _held(session, result_id), ResultState.REJECTED, by, why)
+
+
+def _undecided() -> Select[Result, str]:
+    """Results that wait for a person, with their pipelines, oldest first."""
+    waiting = (Result.state == ResultState.HELD, Job.state != JobState.SUPERSEDED)
+    return select(Result, Job.pipeline).join(Job, Job.id == Result.job_id).where(*waiting).order_by(Result.id)
+
+
+def _has_alarm() -> ColumnElement[bool]:
+    subject = literal("result/").concat(cast(Result.id, String))
+    return exists(select(Event.id).where(Event.subject == subject, Event.what == What.RESULT_HELD_TOO_LONG))
 
 
 def _held(session: Session, result_id: int) -> Result:

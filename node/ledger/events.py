@@ -43,6 +43,7 @@ class What(StrEnum):
     RESULT_RELEASED = "result released"
     RESULT_RELEASED_BY_ONE = "result released by the first of two persons"
     RESULT_REJECTED = "result rejected"
+    RESULT_HELD_TOO_LONG = "result held too long"
     RESULT_IN_SHADOW = "result kept in shadow"
     DELIVERY_QUEUED = "delivery queued"
     DELIVERY_SENDING = "delivery sending"
