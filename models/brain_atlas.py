@@ -89,7 +89,7 @@ def _regions(at: Coordinates, inset_mm: float) -> dict[str, Mask]:
 
 
 def _slab(along: Field, ends_mm: tuple[float, float]) -> Field:
-    return np.maximum(np.float32(ends_mm[0]) - along, along - np.float32(ends_mm[1]))
+    return np.asarray(np.maximum(np.float32(ends_mm[0]) - along, along - np.float32(ends_mm[1])), np.float32)
 
 
 def _within(*distances: Field) -> Field:

@@ -30,8 +30,8 @@ def test_every_part_of_the_brain_is_there_with_a_volume_of_an_adult() -> None:
 def test_the_voxels_of_a_head_without_noise_have_the_hu_of_its_tissues() -> None:
     anatomy = HeadAnatomy(deep_grey_hu=40.0, white_hu=28.0)
     phantom = head_phantom(SHAPE, SPACING, anatomy)
-    assert np.median(phantom.hu_zyx[phantom.mask("putamen")]) == pytest.approx(40.0, abs=0.01)
-    assert np.median(phantom.hu_zyx[phantom.mask("corpus_callosum")]) == pytest.approx(28.0, abs=0.01)
+    assert np.median(phantom.hu_zyx[phantom.mask("putamen")]) == pytest.approx(40.0, abs=0.1)
+    assert np.median(phantom.hu_zyx[phantom.mask("corpus_callosum")]) == pytest.approx(28.0, abs=0.1)
 
 
 def test_swelling_darkens_grey_matter_and_closes_sulci_and_ventricles() -> None:
