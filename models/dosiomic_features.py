@@ -199,5 +199,3 @@ def _named(one: Feature, image: str, detail: str) -> DoseFeature:
     aggregation = f"; {one.aggregation}" if one.aggregation else ""
     settings = f"; settings {one.settings_sha256[:12]}"
     return DoseFeature(f"{one.tag}@{image}", one.value, one.unit, one.ibsi_code, detail + aggregation + settings)
-
-

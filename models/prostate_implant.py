@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.intensity import Mask
@@ -138,7 +137,7 @@ def _prostate(settings: ImplantSettings, random: np.random.Generator) -> Prostat
 
 
 def _planned(prostate: Prostate) -> Floats:
-    a, b, c = prostate.half_axes_xyz_mm
+    c = prostate.half_axes_xyz_mm[2]
     i, j = np.meshgrid(np.arange(-12, 13), np.arange(-12, 13), indexing="ij")
     needles = np.stack([i, j], axis=-1)[(i + j) % 2 == 0] * TEMPLATE_MM
     found = []
@@ -185,5 +184,3 @@ def _without_gap(
     away = seeds - surface
     distance = np.linalg.norm(away, axis=1, keepdims=True)
     return np.asarray(np.where(distance < width, surface + away / np.maximum(distance, 0.1) * width, seeds))
-
-

@@ -34,6 +34,8 @@ class DoseExtraction(BaseModel):
 
     target: str = "Prostate"
     """TG-263 name."""
+    prescription_gy: float | None = Field(145.0, gt=0.0)
+    """Where no plan states it. What a plan states goes before it, and its departure from this is judged."""
     alpha_beta_gy: float = Field(3.0, gt=0.0)
     """Of the target, for EQD2; of prostate cancer lower values are reported too."""
     dosiomics: DosiomicSettings = DosiomicSettings()

@@ -119,7 +119,7 @@ def write_implant(patient: _Patient, implant: Implant, output: Path, split: Spli
     plan = seed_plan(planning.header, sketch, implant.seeds_mm, _new(patient, "plan", 3))
     dose = rt_dose(planning.header, _dose(implant), plan.SOPInstanceUID, _new(patient, "dose", 4))
     yield _entry(patient, images, "planning_ct", split)
-    for role, dataset in (("structure_set", structures), ("rt_plan", plan), ("dose", dose)):
+    for role, dataset in (("structure_set", structures), ("plan", plan), ("dose", dose)):
         _write([dataset], output / patient.name / role)
         yield _entry(patient, [dataset], role, split)
 
@@ -164,7 +164,8 @@ def _grid(low_xyz_mm: Floats, high_xyz_mm: Floats, spacing_xyz_mm: tuple[float, 
 def _points_mm(grid: Volume) -> Floats:
     """Of every voxel, [slice, row, column, xyz]."""
     z, y, x = np.indices(grid.array_zyx.shape)
-    return grid.points_lps(np.stack([x, y, z], axis=-1).reshape(-1, 3)).reshape(*grid.array_zyx.shape, 3)
+    indices_xyz = np.stack([x, y, z], axis=-1).reshape(-1, 3).astype(np.float64)
+    return grid.points_lps(indices_xyz).reshape(*grid.array_zyx.shape, 3)
 
 
 def _ct(implant: Implant, random: np.random.Generator) -> Volume:
@@ -172,15 +173,17 @@ def _ct(implant: Implant, random: np.random.Generator) -> Volume:
     reach_mm = SLICE_MM * (np.ceil((implant.prostate.half_axes_xyz_mm[2] + 8.0) / SLICE_MM) + 0.5)
     # The rectum lies behind, so the field of view does too.
     low = np.array([-half_mm, -half_mm + 15.0, -reach_mm])
-    grid = _grid(low, low + [2 * half_mm - 0.5, 2 * half_mm - 0.5, 2 * reach_mm - 0.5], (PIXEL_MM, PIXEL_MM, SLICE_MM))
+    size = 2.0 * np.array([half_mm, half_mm, reach_mm])
+    # Half a millimetre less, so that rounding never makes another voxel of it.
+    grid = _grid(low, low + size - 0.5, (PIXEL_MM, PIXEL_MM, SLICE_MM))
     points = _points_mm(grid)
     hu = np.full(grid.array_zyx.shape, _FAT_HU)
     hu[implant.prostate.inside(points)] = _GLAND_HU
     hu[implant.prostate.in_rectum(points)] = _RECTUM_HU
     hu += random.normal(0.0, _NOISE_HU, hu.shape)
-    k, j, i = np.rint(grid.indices_xyz(implant.seeds_mm)).astype(np.int64).T[::-1]
-    seen = (k >= 0) & (k < hu.shape[0]) & (j >= 0) & (j < hu.shape[1]) & (i >= 0) & (i < hu.shape[2])
-    hu[k[seen], j[seen], i[seen]] = _SEED_HU
+    seeds_zyx = np.rint(grid.indices_xyz(implant.seeds_mm)).astype(np.int64)[:, ::-1]
+    seen = ((seeds_zyx >= 0) & (seeds_zyx < hu.shape)).all(axis=1)
+    hu[tuple(seeds_zyx[seen].T)] = _SEED_HU
     return grid.with_array(hu.astype(np.float32))
 
 

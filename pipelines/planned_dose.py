@@ -1,4 +1,4 @@
-"""What a patient's dose is read from: the dose of a whole plan, the regions that it is measured in, the prescription."""
+"""What is read of a patient for his dose: the dose of a whole plan, regions to measure it in, and the prescription."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,9 +146,10 @@ def _named(structures: StructureSet, name: str, synonyms: Mapping[str, str]) -> 
     drawn = [roi for roi in structures.rois if roi.contours_lps]
     found = [roi for roi in drawn if _standard(roi.name, synonyms) == name]
     exact = [roi for roi in found if roi.name == name]
-    if len(exact or found) > 1:
-        raise InputRejected(f"{len(exact or found)} regions go by the name {name}")
-    return (exact or found or [None])[0]
+    chosen = exact or found
+    if len(chosen) > 1:
+        raise InputRejected(f"{len(chosen)} regions go by the name {name}, and nothing says which one counts")
+    return chosen[0] if chosen else None
 
 
 def _standard(name: str, synonyms: Mapping[str, str]) -> str:

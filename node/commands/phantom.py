@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from node.commands.phantom_implant import implant
 from node.errors import NodeError
 from node.folder import series_of
 
@@ -29,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(headneck)
     group.command()(pelvis)
     group.command()(projections)
+    group.command()(implant)
     app.add_typer(group, name="phantom")
 
 
