@@ -89,8 +89,9 @@ def simulated_implants(settings: ImplantCohortSettings, seed: int) -> ImplantCoh
 def true_measures(implant: Implant) -> TrueMeasures:
     """Of one implant."""
     points, inside = sample_points_mm(implant.prostate)
-    relative_zyx = implant.dose_gy(points) / implant.prescription_gy
-    relative = relative_zyx[inside]
+    relative = implant.dose_gy(points[inside]) / implant.prescription_gy
+    relative_zyx = np.zeros(inside.shape)
+    relative_zyx[inside] = relative
     return TrueMeasures(
         volume_ml=float(len(relative)) * SAMPLE_MM**3 / 1000.0,
         d90_gy=float(np.percentile(relative, 10.0)) * implant.prescription_gy,

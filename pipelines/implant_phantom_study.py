@@ -34,7 +34,8 @@ from pipelines.provenance import hashed_uid
 ENDPOINT = "biochemical failure"
 FIRST_DAY = date(2015, 1, 5)
 PIXEL_MM, SLICE_MM, MATRIX = 1.0, 2.0, 112
-DOSE_MM = 2.0
+DOSE_MM = (2.0, 2.5)
+"""Sides of the voxels of doses: patients have them by turns, as departments do not all calculate alike."""
 DOSE_MARGIN_MM = 20.0
 """Of dose around the prostate; behind it the dose goes on to the far wall of the rectum."""
 TEST_PART = 0.3
@@ -46,7 +47,7 @@ _COLOURS = {"Prostate": (220, 60, 60), "Urethra": (240, 220, 60), "Rectum": (150
 
 
 @dataclass(frozen=True)
-class _Patient:
+class ImplantPatient:
     """Who a made-up patient is, and when he was imaged."""
 
     seed: int
@@ -60,6 +61,10 @@ class _Patient:
     @property
     def day(self) -> date:
         return FIRST_DAY + timedelta(days=3 * self.number)
+
+    @property
+    def dose_mm(self) -> float:
+        return DOSE_MM[self.number % len(DOSE_MM)]
 
     def uid(self, *key: str) -> str:
         """Same patient, same UID; the effect changes outcomes, not images."""
@@ -84,7 +89,7 @@ def write_implant_cohort(
     """
     cohort = simulated_implants(settings, seed)
     entries: list[CollectedSeries] = []
-    patients = [_Patient(seed, number, settings.effect) for number in range(settings.patients)]
+    patients = [ImplantPatient(seed, number, settings.effect) for number in range(settings.patients)]
     splits = dict(zip((one.name for one in patients), _splits(len(patients)), strict=True))
     for patient, implant in zip(patients, cohort.implants, strict=True):
         entries += write_implant(patient, implant, output, splits[patient.name])
@@ -102,7 +107,7 @@ def write_implant_cohort(
     return int(cohort.event.sum())
 
 
-def write_implant(patient: _Patient, implant: Implant, output: Path, split: Split) -> Iterator[CollectedSeries]:
+def write_implant(patient: ImplantPatient, implant: Implant, output: Path, split: Split) -> Iterator[CollectedSeries]:
     """Write one patient; yields the entries of the index."""
     acquisition = _acquisition(patient)
     ct_folder = output / patient.name / "planning_ct"
@@ -117,7 +122,7 @@ def write_implant(patient: _Patient, implant: Implant, output: Path, split: Spli
         strength_u=implant.strength_u,
     )
     plan = seed_plan(planning.header, sketch, implant.seeds_mm, _new(patient, "plan", 3))
-    dose = rt_dose(planning.header, _dose(implant), plan.SOPInstanceUID, _new(patient, "dose", 4))
+    dose = rt_dose(planning.header, _dose(implant, patient.dose_mm), plan.SOPInstanceUID, _new(patient, "dose", 4))
     yield _entry(patient, images, "planning_ct", split)
     for role, dataset in (("structure_set", structures), ("plan", plan), ("dose", dose)):
         _write([dataset], output / patient.name / role)
@@ -129,7 +134,7 @@ def _splits(patients: int) -> list[Split]:
     return ["train" if number < patients - test else "test" for number in range(patients)]
 
 
-def _acquisition(patient: _Patient) -> Acquisition:
+def _acquisition(patient: ImplantPatient) -> Acquisition:
     who = {
         "PatientName": f"Phantom^{patient.name}",
         "PatientID": patient.name,
@@ -170,7 +175,7 @@ def _points_mm(grid: Volume) -> Floats:
 
 def _ct(implant: Implant, random: np.random.Generator) -> Volume:
     half_mm = PIXEL_MM * (MATRIX - 1) / 2.0
-    reach_mm = SLICE_MM * (np.ceil((implant.prostate.half_axes_xyz_mm[2] + 8.0) / SLICE_MM) + 0.5)
+    reach_mm = SLICE_MM * (np.ceil((implant.prostate.half_axes_xyz_mm[2] + 6.0) / SLICE_MM) + 0.5)
     # The rectum lies behind, so the field of view does too.
     low = np.array([-half_mm, -half_mm + 15.0, -reach_mm])
     size = 2.0 * np.array([half_mm, half_mm, reach_mm])
@@ -187,13 +192,13 @@ def _ct(implant: Implant, random: np.random.Generator) -> Volume:
     return grid.with_array(hu.astype(np.float32))
 
 
-def _dose(implant: Implant) -> Volume:
+def _dose(implant: Implant, side_mm: float) -> Volume:
     a, b, c = implant.prostate.half_axes_xyz_mm
     margin, spread = DOSE_MARGIN_MM, 1.15
     behind = b + 2.0 * implant.prostate.rectum_radius_mm + 6.0
     low = np.array([-a * spread - margin, -b * spread - margin, -c - margin])
     high = np.array([a * spread + margin, behind, c + margin])
-    grid = _grid(low, high, (DOSE_MM, DOSE_MM, DOSE_MM))
+    grid = _grid(low, high, (side_mm, side_mm, side_mm))
     return grid.with_array(implant.dose_gy(_points_mm(grid)))
 
 
@@ -208,13 +213,13 @@ def _rois(prostate: Prostate, planning: ImageSeries) -> list[Roi]:
     return [Roi(name, mask, kinds.get(name, "ORGAN"), _COLOURS[name]) for name, mask in masks.items()]
 
 
-def _new(patient: _Patient, what: str, series_number: int) -> NewInstance:
+def _new(patient: ImplantPatient, what: str, series_number: int) -> NewInstance:
     return NewInstance(
         patient.uid("series", what), patient.uid("instance", what), series_number, what.capitalize(), MAKER
     )
 
 
-def _entry(patient: _Patient, datasets: Iterable[Dataset], role: str, split: Split) -> CollectedSeries:
+def _entry(patient: ImplantPatient, datasets: Iterable[Dataset], role: str, split: Split) -> CollectedSeries:
     made = list(datasets)
     return CollectedSeries(
         patient=patient.name,
