@@ -98,7 +98,7 @@ class Dosiomics(Pipeline):
         images = read_image_series(linked["planning_ct"]).headers if linked.get("planning_ct") else ()
         content = PrognosisContent(
             title="Prognosis from dose",
-            regions=(_region(case),),
+            regions=(_region(case, model),),
             model=model,
             weights_name=self.weights,
             weights_sha256=weights_sha256,
@@ -188,9 +188,12 @@ def _remarks(case: _Case) -> Iterator[str]:
     yield f"Doses are judged against the prescription of {source}, {case.prescription_gy:g} Gy."
 
 
-def _region(case: _Case) -> MeasuredRegion:
+def _region(case: _Case, model: PrognosisModel) -> MeasuredRegion:
+    """Measures and cold spots, and of the hundreds of other features those that the model weighs."""
     patient, measured = case.patient, case.measured
-    found = (*measured.metrics, *measured.features.topology, *measured.features.dosiomics)
+    weighed = {name for one in (model.model, *model.resampled) for name in one.feature_names}
+    dosiomics = (one for one in measured.features.dosiomics if one.name in weighed)
+    found = (*measured.metrics, *measured.features.topology, *dosiomics)
     return MeasuredRegion(
         roi_name=patient.target_name,
         time_point="",
