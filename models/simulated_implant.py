@@ -76,9 +76,15 @@ def simulated_implants(settings: ImplantCohortSettings, seed: int) -> ImplantCoh
     implants = tuple(
         made_up_implant(settings.implant, np.random.default_rng([seed, number])) for number in range(settings.patients)
     )
-    measures = tuple(true_measures(implant) for implant in implants)
+    return outcomes_of(implants, tuple(map(true_measures, implants)), settings, seed)
+
+
+def outcomes_of(
+    implants: tuple[Implant, ...], measures: tuple[TrueMeasures, ...], settings: ImplantCohortSettings, seed: int
+) -> ImplantCohort:
+    """A cohort of these implants; the seed decides, with the risk, who fails when."""
     risk = np.array([_risk(one, settings) for one in measures])
-    random = np.random.default_rng([seed, settings.patients, 1])
+    random = np.random.default_rng([seed, len(implants), 1])
     censored = random.uniform(*settings.watched_d, size=len(risk))
     scale = _scale(risk, censored, settings)
     times = scale * (random.exponential(size=len(risk)) * np.exp(-risk)) ** (1.0 / settings.shape)

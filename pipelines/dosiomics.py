@@ -35,7 +35,10 @@ _WHAT = {
     "dose_cut_percent": ("%", "Part of the target whose dose was cut, in percent"),
     "dose_spacing_mm": ("mm", "Longest side of a voxel of the dose, in mm"),
     "dose_margin_missing_mm": ("mm", "Dose around the target that the filters miss, in mm"),
-    "prescription_departure_percent": ("%", "Departure of the prescription from that of the training patients, in percent"),
+    "prescription_departure_percent": (
+        "%",
+        "Departure of the prescription from that of the training patients, in percent",
+    ),
     "feature_distance": ("1", "Distance of the features from those of the training patients"),
 }
 

@@ -56,14 +56,17 @@ class ImplantPatient:
 
     @property
     def name(self) -> str:
+        """Pseudonym, and Patient ID."""
         return f"implant_{self.seed}_{self.number:04d}"
 
     @property
     def day(self) -> date:
+        """Of the CT."""
         return FIRST_DAY + timedelta(days=3 * self.number)
 
     @property
     def dose_mm(self) -> float:
+        """Side of a voxel of the dose."""
         return DOSE_MM[self.number % len(DOSE_MM)]
 
     def uid(self, *key: str) -> str:

@@ -4,11 +4,17 @@ import numpy as np
 import pytest
 
 from models.prostate_implant import ImplantSettings, made_up_implant, sample_points_mm
-from models.simulated_implant import ImplantCohort, ImplantCohortSettings, simulated_implants, true_measures
-from models.survival.cohort import cohort
+from models.simulated_implant import (
+    ImplantCohort,
+    ImplantCohortSettings,
+    outcomes_of,
+    simulated_implants,
+    true_measures,
+)
+from models.survival.cohort import Cohort, cohort
 from models.survival.concordance import c_index
 
-PATIENTS = 60
+PATIENTS = 40
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +60,17 @@ def test_the_risk_orders_failures_as_its_size_promises(made: ImplantCohort) -> N
     difference = np.abs(made.risk[:, None] - made.risk[None])[~np.eye(PATIENTS, dtype=np.bool_)]
     expected = float((1.0 / (1.0 + np.exp(-difference))).mean())
     many = ImplantCohortSettings(patients=PATIENTS, event_part=0.8)
-    found = c_index(_of(simulated_implants(many, seed=3)), made.risk)
+    found = c_index(_of(outcomes_of(made.implants, made.measures, many, seed=3)), made.risk)
     assert found == pytest.approx(expected, abs=0.07)
 
 
-def _of(one: ImplantCohort):  # type: ignore[no-untyped-def]
+def _of(one: ImplantCohort) -> Cohort:
     return cohort(one.risk[:, None], ["risk"], one.time_d, one.event)
 
 
-def test_without_effect_no_patient_differs_and_as_many_fail() -> None:
-    none = simulated_implants(ImplantCohortSettings(patients=PATIENTS, effect=0.0), seed=3)
+def test_without_effect_no_patient_differs_and_as_many_fail(made: ImplantCohort) -> None:
+    off = ImplantCohortSettings(patients=PATIENTS, effect=0.0)
+    none = outcomes_of(made.implants, made.measures, off, seed=3)
     assert not none.risk.any()
     assert 0.05 < none.event.mean() < 0.4
 

@@ -107,16 +107,15 @@ def test_the_same_inputs_make_the_same_bytes(work: Dosiomics, patient: Path, out
     assert [file_bytes(one) for (one,) in again.series] == [file_bytes(one) for (one,) in outcome.series]
 
 
-def test_without_plan_and_ct_the_settings_have_the_prescription(work: Dosiomics, patient: Path) -> None:
-    found = work.run(inputs(patient, "structure_set"))
-    assert "the prescription of the settings, 145 Gy" in texts(found)
-
-
-def test_a_plan_of_another_dose_says_nothing(work: Dosiomics, patient: Path, tmp_path: Path) -> None:
+def test_a_plan_of_another_dose_says_nothing_about_the_prescription(
+    work: Dosiomics, patient: Path, tmp_path: Path
+) -> None:
     dose = only(patient / "dose")
     dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID = "1.2.3"
-    found = work.run(inputs(patient, dose=put(tmp_path / "dose", dose)))
-    assert "the prescription of the settings" in texts(found)
+    put(tmp_path / "dose", dose)
+    paths = {role: list((patient / role).glob("*.dcm")) for role in ("structure_set", "plan")}
+    stranger = work.case({**paths, "dose": list((tmp_path / "dose").glob("*.dcm"))})
+    assert (stranger.plan.prescription_gy, stranger.prescription_gy) == (None, 145.0)
 
 
 def test_another_prescription_than_the_training_patients_had_holds(
@@ -162,6 +161,7 @@ def test_an_organ_that_is_absent_is_said_to_be(work: Dosiomics, patient: Path, t
     structures.StructureSetROISequence[1].ROIName = "Smith John"
     said = texts(work.run(_with(patient, tmp_path, structures)))
     assert "Urethra is not measured: the structure set does not have it." in said
+    assert "the prescription of the settings, 145 Gy" in said  # as there is no plan
     assert "Smith" not in said
 
 
