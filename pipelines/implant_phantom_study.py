@@ -139,7 +139,7 @@ def _splits(patients: int) -> list[Split]:
 
 def _acquisition(patient: ImplantPatient) -> Acquisition:
     who = {
-        "PatientName": f"Phantom^{patient.name}",
+        "PatientName": f"Demo^{patient.name}",
         "PatientID": patient.name,
         "PatientBirthDate": "19500101",
         "PatientSex": "M",

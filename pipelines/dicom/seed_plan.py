@@ -72,7 +72,6 @@ def seed_plan(header: Dataset, plan: SeedPlan, seeds_lps_mm: NDArray[np.float64]
         SourceType="LINE",
         SourceIsotopeName="I-125",
         SourceIsotopeHalfLife=f"{HALF_LIFE_H / 24.0:g}",
-        SourceStrengthUnits="AIR_KERMA_RATE",
         ReferenceAirKermaRate=f"{plan.strength_u:.6f}",
         SourceStrengthReferenceDate=date,
         SourceStrengthReferenceTime=time,
