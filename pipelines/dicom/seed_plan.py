@@ -72,6 +72,9 @@ def seed_plan(header: Dataset, plan: SeedPlan, seeds_lps_mm: NDArray[np.float64]
         SourceType="LINE",
         SourceIsotopeName="I-125",
         SourceIsotopeHalfLife=f"{HALF_LIFE_H / 24.0:g}",
+        # Said twice: what is asked for of other sources than photon ones, validators ask for of all.
+        SourceStrengthUnits="AIR_KERMA_RATE",
+        SourceStrength=f"{plan.strength_u:.6f}",
         ReferenceAirKermaRate=f"{plan.strength_u:.6f}",
         SourceStrengthReferenceDate=date,
         SourceStrengthReferenceTime=time,

@@ -49,7 +49,8 @@ def test_the_dose_is_that_of_the_seeds_in_the_plan(patient: CollectedPatient) ->
     assert float(plan.SourceSequence[0].ReferenceAirKermaRate) == pytest.approx(implant.strength_u, abs=1e-5)
     place = np.array([[20.0, 18.0, 15.0]])
     expected = implant.dose_gy(dose.volume.points_lps(place))
-    assert dose.volume.array_zyx[15, 18, 20] == pytest.approx(expected[0], rel=1e-4)  # positions are written to a micrometre
+    # Positions are written to a micrometre.
+    assert dose.volume.array_zyx[15, 18, 20] == pytest.approx(expected[0], rel=1e-4)
     assert dose.rt_plan_uid == plan.SOPInstanceUID
 
 
