@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from node.commands.phantom_head import head
+from node.commands.phantom_implant import implant
 from node.errors import NodeError
 from node.folder import series_of
 
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     group.command()(pelvis)
     group.command()(projections)
     group.command()(head)
+    group.command()(implant)
     app.add_typer(group, name="phantom")
 
 
