@@ -38,7 +38,7 @@ class ResponseSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    shape_zyx: tuple[int, int, int] = (32, 80, 80)
+    shape_zyx: tuple[int, int, int] = (26, 80, 80)
     spacing_zyx_mm: tuple[float, float, float] = (4.0, 4.0, 4.0)
     fractions: int = Field(default=5, ge=2)
     """Images of the course, the first and the last fraction among them."""

@@ -27,7 +27,7 @@ class CoursePlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fractions: int = Field(default=25, ge=2)
-    """Of a whole course; a treatment summary record that says another number goes before it."""
+    """Of a whole course; a treatment record that says another number goes before it."""
     images: int = Field(default=5, ge=2)
     """Of a whole course, the first and the last fraction among them; used where no treatment record is there."""
 

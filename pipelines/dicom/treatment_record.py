@@ -43,7 +43,7 @@ class TreatmentRecord:
     fraction_numbers: tuple[int, ...]
     """Current Fraction Number of the beams or applications of the session, each once, ascending."""
     planned: int | None
-    """Number of Fractions Planned, which only a summary record states."""
+    """Number of Fractions Planned; None where the record leaves it empty."""
 
 
 def dicom_date(value: str) -> date | None:
@@ -74,7 +74,7 @@ def read_treatment_record(path: Path) -> TreatmentRecord:
     }
     planned = [
         number
-        for item in items(dataset, "FractionGroupSummarySequence")
+        for item in (dataset, *items(dataset, "FractionGroupSummarySequence"))
         if (number := whole_number(item, "NumberOfFractionsPlanned")) is not None and number > 1
     ]
     return TreatmentRecord(
@@ -96,8 +96,11 @@ def usable_records(paths: Iterable[Path]) -> list[TreatmentRecord]:
     return found
 
 
-def treatment_record(header: Dataset, fraction_number: int, rt_plan_uid: str, day: date, new: NewInstance) -> Dataset:
-    """A record of one static photon beam that was given whole; of the study of `header`."""
+def treatment_record(
+    header: Dataset, fraction: tuple[int, int], rt_plan_uid: str, day: date, new: NewInstance
+) -> Dataset:  # fmt: skip
+    """A record of one static photon beam that was given whole, as fraction one of two; of the study of `header`."""
+    fraction_number, planned = fraction
     dataset = companion(header, new, RTBeamsTreatmentRecordStorage, "RTRECORD")
     dataset.InstanceNumber = fraction_number
     for event in ("Series", "Treatment"):
@@ -110,8 +113,8 @@ def treatment_record(header: Dataset, fraction_number: int, rt_plan_uid: str, da
     )  # fmt: skip
     dataset.PrimaryDosimeterUnit = "MU"
     dataset.ReferencedFractionGroupNumber = 1
-    dataset.NumberOfFractionsPlanned = None
-    dataset.TreatmentSessionBeamSequence = [_beam(fraction_number)]
+    dataset.NumberOfFractionsPlanned = planned
+    dataset.TreatmentSessionBeamSequence = [_beam(fraction_number, day)]
     return dataset
 
 
@@ -120,12 +123,13 @@ _READ = (
     "SOPInstanceUID",
     "PatientID",
     "TreatmentDate",
+    "NumberOfFractionsPlanned",
     "FractionGroupSummarySequence",
     *SESSIONS.values(),
 )
 
 
-def _beam(fraction_number: int) -> Dataset:
+def _beam(fraction_number: int, day: date) -> Dataset:
     (jaws,) = sequence_of(RTBeamLimitingDeviceType="X", NumberOfLeafJawPairs=1)
     (beam,) = sequence_of(
         ReferencedBeamNumber=1,
@@ -135,12 +139,28 @@ def _beam(fraction_number: int) -> Dataset:
         TreatmentDeliveryType="TREATMENT",
         CurrentFractionNumber=fraction_number,
         TreatmentTerminationStatus="NORMAL",
-        TreatmentVerificationStatus="VERIFIED",
+        TreatmentVerificationStatus=None,
         NumberOfWedges=0,
         NumberOfCompensators=0,
         NumberOfBoli=0,
         NumberOfBlocks=0,
-        NumberOfControlPoints=0,
+        NumberOfControlPoints=1,
+        ControlPointDeliverySequence=[_control_point(day)],
         BeamLimitingDeviceLeafPairsSequence=[jaws],
     )
     return beam
+
+
+def _control_point(day: date) -> Dataset:
+    (jaws,) = sequence_of(RTBeamLimitingDeviceType="X", LeafJawPositions=["-50", "50"])
+    (point,) = sequence_of(
+        ReferencedControlPointIndex=0,
+        TreatmentControlPointDate=day.strftime("%Y%m%d"),
+        TreatmentControlPointTime="103000",
+        SpecifiedMeterset="100",
+        DeliveredMeterset="100",
+        DoseRateSet=None,
+        DoseRateDelivered=None,
+        BeamLimitingDevicePositionSequence=[jaws],
+    )
+    return point
