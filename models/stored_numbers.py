@@ -33,8 +33,10 @@ class NumbersCard(BaseModel):
     """The part for people, Markdown."""
 
 
-def save_numbers(path: Path, model: BaseModel, method: str, metrics: Mapping[str, float], text: str) -> NumbersCard:
-    """Write a model as `path` (.json) and its card beside it (.md).
+def save_numbers(
+    path: Path, model: BaseModel, method: str, metrics: Mapping[str, float], text: str, card_path: Path | None = None
+) -> NumbersCard:
+    """Write a model as `path` (.json) and its card, beside it (.md) unless `card_path` says otherwise.
 
     Raises
     ------
@@ -48,13 +50,18 @@ def save_numbers(path: Path, model: BaseModel, method: str, metrics: Mapping[str
     card = NumbersCard(name=path.stem, sha256=digest, method=method, metrics=metrics, text=text)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    front = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    path.with_suffix(".md").write_text(f"{_FENCE}{front}{_FENCE}{text}", encoding="utf-8")
+    write_numbers_card(card_path or path.with_suffix(".md"), card)
     return card
 
 
-def load_numbers(path: Path, kind: type[Model]) -> tuple[NumbersCard, Model]:
-    """Read a model of this class and its card.
+def write_numbers_card(path: Path, card: NumbersCard) -> None:
+    """Write a card as Markdown with YAML front matter."""
+    front = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    path.write_text(f"{_FENCE}{front}{_FENCE}{card.text}", encoding="utf-8")
+
+
+def load_numbers(path: Path, kind: type[Model], card_path: Path | None = None) -> tuple[NumbersCard, Model]:
+    """Read a model of this class and its card, which lies beside it unless `card_path` says otherwise.
 
     Raises
     ------
@@ -62,7 +69,7 @@ def load_numbers(path: Path, kind: type[Model]) -> tuple[NumbersCard, Model]:
         If file or card is absent, the card is malformed, the file is not the one that the card describes, or does not
         hold such a model.
     """
-    card = _read_card(path.with_suffix(".md"))
+    card = _read_card(card_path or path.with_suffix(".md"))
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from models.outcomes import SIMULATED
+from models.prognosis import load_prognosis, shipped_prognoses
 from models.weights import shipped
 from node.conformance import statement
 
@@ -44,10 +46,17 @@ def test_every_pipeline_file_says_whom_it_sends_to_and_how_it_is_marked() -> Non
 
 
 def test_every_shipped_model_has_a_card_with_all_sections() -> None:
-    for name in shipped():
+    for name in (*shipped(), *shipped_prognoses()):
         card = (ROOT / "models" / "cards" / f"{name}.md").read_text(encoding="utf-8").lower()
         for section in ("intended use", "data", "metrics", "limits", "licence"):
             assert re.search(rf"^## .*{section}", card, re.MULTILINE), (name, section)
+
+
+def test_a_shipped_prognosis_of_made_up_patients_says_so_first() -> None:
+    for name in shipped_prognoses():
+        card, model = load_prognosis(name)
+        assert model.cohort.is_simulated, name
+        assert card.text.split("\n\n")[1] == f"**{SIMULATED}**", name
 
 
 def test_no_shipped_weights_file_is_larger_than_16_mb() -> None:

@@ -1,5 +1,6 @@
 """Commands of the one who trains and trusts models: models, train, evaluate."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -139,9 +140,11 @@ def training_settings(file: Path | None) -> dict[str, Any]:
 
 def _show_models(as_json: bool) -> list[dict[str, str]]:
     """Print the shipped weights and whether each is what its card says."""
-    from models.weights import shipped
+    from models.prognosis import load_prognosis, shipped_prognoses
+    from models.weights import load_weights, shipped
 
-    records = [_model_record(name) for name in shipped()]
+    records = [_model_record(name, lambda name: load_weights(name)[0].sha256) for name in shipped()]
+    records += [_model_record(name, lambda name: load_prognosis(name)[0].sha256) for name in shipped_prognoses()]
     if as_json:
         Console().print_json(data=records)
         return records
@@ -152,11 +155,10 @@ def _show_models(as_json: bool) -> list[dict[str, str]]:
     return records
 
 
-def _model_record(name: str) -> dict[str, str]:
-    from models.weights import WeightsError, load_weights
+def _model_record(name: str, sha256_of: Callable[[str], str]) -> dict[str, str]:
+    from models.weights import WeightsError
 
     try:
-        card, _ = load_weights(name)
+        return {"weights": name, "sha256": sha256_of(name), "state": "verified"}
     except WeightsError as error:
         return {"weights": name, "sha256": "", "state": str(error)}
-    return {"weights": name, "sha256": card.sha256, "state": "verified"}
