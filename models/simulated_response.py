@@ -24,10 +24,10 @@ from models.rigid_motion import Matrix
 from models.survival.cohort import Cohort, Floats, cohort
 
 _FAT_HU, _SOFT_HU, _LUNG_HU, _BONE_HU, _BLOOD_HU = -95.0, 35.0, -780.0, 420.0, 45.0
-_EDEMA_HU = -15.0
+_EDEMA_HU = -40.0
 """What fills the room that a tumour leaves."""
 _TUMOUR_HU = 52.0
-_LOSS_HU = 30.0
+_LOSS_HU = 40.0
 """How much less dense a tumour is that is nearly gone."""
 _TEXTURE_SD_HU = 9.0
 _WAVES = 24
@@ -47,7 +47,7 @@ class ResponseSettings(BaseModel):
     setup_sd_mm: float = Field(default=2.5, ge=0.0)
     noise_sd_hu: float = Field(default=22.0, ge=0.0)
     """White, before the blur of the reconstruction."""
-    drift_sd_hu: float = Field(default=6.0, ge=0.0)
+    drift_sd_hu: float = Field(default=4.0, ge=0.0)
     """Of the offset from one session to the next."""
     shape: float = Field(default=1.2, gt=0.0)
     scale_d: float = Field(default=900.0, gt=0.0)

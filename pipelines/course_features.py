@@ -25,7 +25,7 @@ from pipelines.dicom.carried_structures import LEAST_CUT, carried_mask, check_on
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.registration import Registration, usable_registrations
 from pipelines.dicom.volume import axis_order
-from pipelines.fractions import CoursePlan, Fraction, course_of
+from pipelines.fractions import Course, CoursePlan, Fraction, course_of
 from pipelines.image_registration import as_given, registered, seen_voxels
 from pipelines.named_region import NamedRegion, named_region
 
@@ -120,11 +120,7 @@ class CourseReader:
         PipelineError
             If the library for features is not installed.
         """
-        if len(sources.planning_ct) != 1:
-            raise InputRejected(f"There are {len(sources.planning_ct)} planning CTs, and which one counts is not known")
-        course = course_of(sources.cbct, sources.treatment_records, self.extraction.course)
-        planning = read_image_series(sources.planning_ct[0])
-        region = named_region(planning, sources.structure_sets, self.extraction.gtv, self.synonyms)
+        planning, region, course = self._begin(sources)
         registrations = usable_registrations(sources.registrations)
         imaged: list[ImagedFraction] = []
         spread = float("nan")
@@ -143,6 +139,19 @@ class CourseReader:
             measures=course_measures(imaged, spread, self.extraction.course),
             remarks=(*course.remarks, *region.remarks, *_cut(region.name, imaged)),
         )
+
+    def first_subject(self, sources: CourseSources) -> Subject:
+        """The tumour on the first image of a course; errors as of `read`."""
+        planning, region, course = self._begin(sources)
+        registrations = usable_registrations(sources.registrations)
+        return self._on_day(planning, region, course.fractions[0], registrations)[1]
+
+    def _begin(self, sources: CourseSources) -> tuple[ImageSeries, NamedRegion, Course]:
+        if len(sources.planning_ct) != 1:
+            raise InputRejected(f"There are {len(sources.planning_ct)} planning CTs, and which one counts is not known")
+        course = course_of(sources.cbct, sources.treatment_records, self.extraction.course)
+        planning = read_image_series(sources.planning_ct[0])
+        return planning, named_region(planning, sources.structure_sets, self.extraction.gtv, self.synonyms), course
 
     def _on_day(
         self, planning: ImageSeries, region: NamedRegion, fraction: Fraction, registrations: Sequence[Registration]
@@ -176,8 +185,9 @@ class CourseReader:
     def _spread(self, subject: Subject) -> float:
         settings = self.extraction.features.values()
         margin_mm = max(one.margin_mm for one in settings)
-        resampled = all(one.resampling is not None for one in settings)
-        return spread_between_outlines(subject, lambda one: _numbers(self._features(one)), margin_mm, resampled)
+        voxels = [one.resampling.spacing_mm for one in settings if one.resampling]
+        voxel_mm = max(voxels) if len(voxels) == len(settings) else None
+        return spread_between_outlines(subject, lambda one: _numbers(self._features(one)), margin_mm, voxel_mm)
 
     def _features(self, subject: Subject) -> dict[str, Feature]:
         found: dict[str, Feature] = {}

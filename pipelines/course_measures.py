@@ -27,6 +27,8 @@ WHAT = {
 """By measure, for the finding."""
 UNITS = {"registration_inverse_mm": "mm"}
 OUTLINE_MM = 1.0
+_PART_OF_VOXEL = 0.75
+"""Less than half a voxel would change nothing where both grids agree."""
 _ROOM_MM = 5.0
 """Beyond the margin that the features see, for an outline that moves."""
 
@@ -65,8 +67,12 @@ def fractions_missing(positions: Sequence[float], plan: CoursePlan) -> int:
     return max(0, expected - len(positions))
 
 
-def spread_between_outlines(subject: Subject, values: Values, margin_mm: float, resampled: bool) -> float:
+def spread_between_outlines(
+    subject: Subject, values: Values, margin_mm: float, voxel_mm: float | None
+) -> float:  # fmt: skip
     """How much the features depend on the outline: of the tumour a millimetre smaller and a millimetre larger.
+
+    Where voxels are larger than that, it is three quarters of one.
 
     Parameters
     ----------
@@ -76,16 +82,16 @@ def spread_between_outlines(subject: Subject, values: Values, margin_mm: float, 
         How features are computed.
     margin_mm
         How far around the tumour they see.
-    resampled
-        Whether they bring the image to a grid of their own. Then the outline is moved on a fine one; else by the side
-        of a voxel at least, as less would change nothing.
+    voxel_mm
+        Of the grid that they bring the image to; None where they take it as it is. In the first case the outline is
+        moved on a fine grid.
 
     Returns
     -------
     Median over the features of half the difference as a part of the mean; nan where the smaller tumour has none.
     """
-    by_mm = OUTLINE_MM if resampled else max(OUTLINE_MM, *subject.spacing_zyx_mm)
-    whole = refined(subject, margin_mm + _ROOM_MM) if resampled else subject
+    by_mm = max(OUTLINE_MM, _PART_OF_VOXEL * voxel_mm if voxel_mm else max(subject.spacing_zyx_mm))
+    whole = refined(subject, margin_mm + _ROOM_MM) if voxel_mm else subject
     try:
         small, large = (values(resized(by)(whole)) for by in (-by_mm, by_mm))
     except InputRejected:
