@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def delta_sets(images: Sequence[CourseImage]) -> dict[str, dict[str, float]]:
         If the positions do not ascend.
     """
     positions = [image.position for image in images]
-    if any(later < earlier for earlier, later in zip(positions, positions[1:], strict=False)):
+    if any(later < earlier for earlier, later in pairwise(positions)):
         raise ValueError("the images are not in the order of the course")
     points = time_points(positions)
     found: dict[str, dict[str, float]] = {}

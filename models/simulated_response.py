@@ -143,7 +143,9 @@ def _chest(random: np.random.Generator) -> _Chest:
     back, right = random.uniform(-4.0, 4.0), random.uniform(-6.0, 6.0)
     radii = tuple(random.uniform(low, high) for low, high in ((20.0, 32.0), (12.0, 17.0), (13.0, 19.0)))
     waves = random.normal(0.0, 1.0, (_WAVES, 3)).astype(np.float32)
-    waves *= (2.0 * np.pi / random.uniform(10.0, 26.0, (_WAVES, 1)) / np.linalg.norm(waves, axis=1)[:, None]).astype("f4")
+    waves *= (2.0 * np.pi / random.uniform(10.0, 26.0, (_WAVES, 1)) / np.linalg.norm(waves, axis=1)[:, None]).astype(
+        "f4"
+    )
     tilt = random.uniform(-5.0, 5.0)
     return _Chest(
         soft=Ellipsoid((0.0, 0.0, 0.0), (240.0, 96.0 * size, 142.0 * size), 2.6),
@@ -172,7 +174,11 @@ def _ribs(size: float) -> list[Shape]:
     """On each side a few that slope to the front; what tells a registration how far up or down the patient lies."""
     return [
         Chain(
-            [(z, 60.0 * size, side * 30.0), (z - 6.0, 20.0, side * 122.0 * size), (z - 20.0, -60.0 * size, side * 70.0)],
+            [
+                (z, 60.0 * size, side * 30.0),
+                (z - 6.0, 20.0, side * 122.0 * size),
+                (z - 20.0, -60.0 * size, side * 70.0),
+            ],
             [5.0, 5.0, 5.0],
         )
         for z in range(-60, 100, 36)
@@ -229,7 +235,7 @@ _EDGE_MM = 4.0
 def _put_tumour(hu: NDArray[np.float64], chest: _Chest, at: Coordinates, left: float) -> None:
     whole = np.broadcast_to(chest.tumour(at), hu.shape)
     _put(hu, whole, _EDEMA_HU)
-    shrunk = Ellipsoid(chest.tumour.centre, tuple(left ** (1.0 / 3.0) * r for r in chest.tumour.radii))  # type: ignore[arg-type]
+    shrunk = Ellipsoid(chest.tumour.centre, tuple(left ** (1.0 / 3.0) * r for r in chest.tumour.radii))
     near = whole < _EDGE_MM
     value = np.full(hu.shape, _TUMOUR_HU - _LOSS_HU * (1.0 - left))
     value[near] += _TEXTURE_SD_HU * (1.0 + 1.5 * (1.0 - left)) * _texture(chest, at, near)

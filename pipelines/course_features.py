@@ -1,6 +1,6 @@
 """Features of the tumour over a course of treatment: what the files of one patient become, in `run` as in training."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,16 +17,17 @@ from models.feature_robustness import Subject
 from models.feature_settings import FeatureSettings
 from models.inference import EnhancementModel, enhanced
 from models.intensity import AIR_HU
+from models.local_agreement import Placed, local_correlation
 from models.radiomics import Feature, features
-from models.rigid_registration import RigidRegistration
+from models.rigid_motion import Matrix
 from pipelines.base import InputRejected, PipelineError, Progress, no_progress
 from pipelines.course_measures import course_measures, spread_between_outlines
 from pipelines.dicom.carried_structures import LEAST_CUT, carried_mask, check_one_patient, part_outside
 from pipelines.dicom.image_series import ImageSeries, read_image_series
-from pipelines.dicom.registration import Registration, usable_registrations
+from pipelines.dicom.registration import Registration, given_matrix, usable_registrations
 from pipelines.dicom.volume import axis_order
 from pipelines.fractions import Course, CoursePlan, Fraction, course_of
-from pipelines.image_registration import as_given, registered, seen_voxels
+from pipelines.image_registration import registered, seen_voxels
 from pipelines.named_region import NamedRegion, named_region
 
 ImageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -72,8 +73,10 @@ class ImagedFraction:
     fraction: Fraction
     headers: tuple[Dataset, ...]
     """Of every slice of the image."""
-    way: RigidRegistration
-    """From the planning CT to the image."""
+    registration_doubt: float
+    """1 less the correlation of planning CT and image around the tumour; nan where they have no contrast."""
+    registration_inverse_mm: float
+    """How far a point comes back from where it was, through the registrations both ways; nan where one was given."""
     outside: float
     """Part of the tumour outside of the field of view, 0 to 1."""
     features: Mapping[str, Feature]
@@ -158,21 +161,29 @@ class CourseReader:
     ) -> tuple[ImagedFraction, Subject]:
         day = read_image_series(fraction.paths)
         check_one_patient(planning, region.structures, day)
-        way = self._way(planning, day, registrations)
+        matrix, inverse_mm = self._way(planning, day, registrations)
         seen = seen_voxels(day)
-        mask = carried_mask(region.mask_zyx, planning.volume, day.volume, way.matrix) & seen
-        outside = part_outside(region.mask_zyx, planning.volume, day.volume, way.matrix, seen)
+        mask = carried_mask(region.mask_zyx, planning.volume, day.volume, matrix) & seen
         if not mask.any():
             raise InputRejected(f"{region.name} lies outside of the field of view of {fraction.label}")
         subject = Subject(self._hu(day), mask, day.volume.spacing_zyx_mm)
-        return ImagedFraction(fraction, day.headers, way, outside, self._features(subject)), subject
+        one = ImagedFraction(
+            fraction=fraction,
+            headers=day.headers,
+            registration_doubt=1.0 - local_correlation(_placed(day), _placed(planning), matrix, mask, seen),
+            registration_inverse_mm=inverse_mm,
+            outside=part_outside(region.mask_zyx, planning.volume, day.volume, matrix, seen),
+            features=self._features(subject),
+        )
+        return one, subject
 
     def _way(
         self, planning: ImageSeries, day: ImageSeries, registrations: Sequence[Registration]
-    ) -> RigidRegistration:  # fmt: skip
+    ) -> tuple[Matrix, float]:  # fmt: skip
         if self.extraction.registration == "given":
-            return as_given(planning, day, registrations)
-        return registered(planning, day, registrations)
+            return given_matrix(planning, day, registrations), float("nan")
+        found = registered(planning, day, registrations)
+        return found.matrix, found.inverse_consistency_mm
 
     def _hu(self, day: ImageSeries) -> NDArray[np.float32]:
         hu_zyx = day.filled_zyx(AIR_HU)
@@ -200,6 +211,10 @@ class CourseReader:
         except RadiomicsUnavailable as error:
             raise PipelineError(str(error)) from error
         return found
+
+
+def _placed(series: ImageSeries) -> Placed:
+    return Placed(series.filled_zyx(AIR_HU), series.volume.affine)
 
 
 def _numbers(found: Mapping[str, Feature]) -> dict[str, float]:

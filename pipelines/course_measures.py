@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 
 from models.feature_robustness import Subject, refined, resized
-from models.rigid_registration import RigidRegistration
 from pipelines.base import InputRejected
 from pipelines.fractions import CoursePlan, Fraction
 
@@ -17,7 +16,7 @@ Values = Callable[[Subject], Mapping[str, float]]
 """Features by name."""
 
 WHAT = {
-    "registration_doubt": "Disagreement of planning CT and image, of the fraction where it is largest",
+    "registration_doubt": "Disagreement of planning CT and image around the GTV, of the fraction where it is largest",
     "registration_inverse_mm": "Registration there and back, largest distance in mm",
     "gtv_outside": "Part of the GTV outside of the field of view, of the fraction where it is largest",
     "feature_spread": "Change of the features when the outline moves by a millimetre, median as a part of their value",
@@ -41,8 +40,12 @@ class Imaged(Protocol):
         """When it was."""
 
     @property
-    def way(self) -> RigidRegistration:
-        """How it was registered."""
+    def registration_doubt(self) -> float:
+        """How little planning CT and image agree around the tumour."""
+
+    @property
+    def registration_inverse_mm(self) -> float:
+        """How far there and back are apart."""
 
     @property
     def outside(self) -> float:
@@ -52,8 +55,8 @@ class Imaged(Protocol):
 def course_measures(imaged: Sequence[Imaged], spread: float, plan: CoursePlan) -> dict[str, float]:
     """The measures by name; one that was not taken is absent."""
     found = {
-        "registration_doubt": max(1.0 - one.way.correlation_after for one in imaged),
-        "registration_inverse_mm": max(one.way.inverse_consistency_mm for one in imaged),
+        "registration_doubt": max(one.registration_doubt for one in imaged),
+        "registration_inverse_mm": max(one.registration_inverse_mm for one in imaged),
         "gtv_outside": max(one.outside for one in imaged),
         "feature_spread": spread,
         "fractions_missing": float(fractions_missing([one.fraction.position for one in imaged], plan)),

@@ -10,18 +10,17 @@ with the Spatial Registration of the machine's own match, which is right to a fr
 outcomes count from the end of the treatment. The same arguments make the same files, byte for byte.
 """
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
+from models.outcomes import CohortStatement, EventTime
 from models.rigid_motion import Matrix, inverse, shift
 from models.simulated_response import (
     ResponseSettings,
@@ -41,6 +40,7 @@ from pipelines.dicom.structure_set_writing import Roi, structure_set
 from pipelines.dicom.treatment_record import treatment_record
 from pipelines.dicom.volume import Volume
 from pipelines.dicom.writing import file_bytes
+from pipelines.outcomes import write_cohort
 from pipelines.provenance import hashed_uid
 
 FIRST_DAY = date(2025, 1, 6)
@@ -80,7 +80,7 @@ class _Patient:
         return hashed_uid(["course phantom", self.patient_id, self.seed, self.number, key])
 
 
-def write_cohort(
+def write_courses(
     output_dir: Path,
     patients: int,
     seed: int = 0,
@@ -116,33 +116,42 @@ def write_cohort(
         index += _entries(output_dir, files, split)
         progress((number + 1) / patients, f"patient {number + 1}")
     write_index(output_dir, index)
-    _write_tables(output_dir, [one.patient for one in written], outcomes)
-    about = {"name": f"simulated courses, seed {seed}", "endpoint": ENDPOINT, "is_simulated": True}
-    (output_dir / "cohort.yaml").write_text(yaml.safe_dump(about, sort_keys=False), encoding="utf-8")
+    names = [one.patient for one in written]
+    followed = zip(outcomes.time_d.tolist(), outcomes.event.tolist(), strict=True)
+    times = (EventTime(round(time_d, 1), event) for time_d, event in followed)
+    statement = CohortStatement(name=f"made-up courses, seed {seed}", endpoint=ENDPOINT, is_simulated=True)
+    write_cohort(
+        output_dir,
+        statement,
+        dict(zip(names, times, strict=True)),
+        dict(zip(names, outcomes.risk.tolist(), strict=True)),
+    )
     return outcomes
 
 
 def write_course(
     output_dir: Path, response: float, number: int = 0, seed: int = 0, settings: ResponseSettings | None = None
 ) -> CourseFiles:
-    """Write the course of one made-up patient below `output_dir`; parameters as of `write_cohort`."""
+    """Write the course of one made-up patient below `output_dir`; parameters as of `write_courses`."""
     settings = settings or ResponseSettings()
     patient = _Patient(f"COURSE-{seed}-{number:04d}", seed, number)
     course = simulated_course(response, settings, np.random.default_rng([seed, 2, number]))
     folder = output_dir / patient.patient_id
     planning = _images(patient, course.planning_hu_zyx, settings, None)
     structures = _structures(patient, planning, course)
-    cbct, registrations, records = [], [], []
+    cbct: list[tuple[Path, ...]] = []
+    registrations: list[Path] = []
+    records: list[Path] = []
     for fraction in range(1, settings.fractions + 1):
         images = _images(patient, course.fractions_hu_zyx[fraction - 1], settings, fraction)
         match = _match(patient, course.setups[fraction - 1], fraction)
         registration = spatial_registration(planning, images, match, _new(patient, f"registration {fraction}", 2))
-        cbct.append(_write(_with_pixels(images), folder / f"cbct_{fraction}"))
+        cbct.append(_write(images.headers, folder / f"cbct_{fraction}"))
         registrations += _write([registration], folder / f"registration_{fraction}")
         records += _write([_record(patient, images, fraction, settings)], folder / f"record_{fraction}")
     return CourseFiles(
         patient.patient_id,
-        _write(_with_pixels(planning), folder / "planning_ct"),
+        _write(planning.headers, folder / "planning_ct"),
         _write([structures], folder / "structure_set")[0],
         tuple(cbct),
         tuple(registrations),
@@ -195,10 +204,6 @@ def _day(fraction: int | None) -> date:
     return FIRST_DAY + timedelta(days=after)
 
 
-def _with_pixels(series: ImageSeries) -> Sequence[Dataset]:
-    return series.headers
-
-
 def _structures(patient: _Patient, planning: ImageSeries, course: SimulatedCourse) -> Dataset:
     body = np.asarray(course.planning_hu_zyx > -300.0)
     rois = [Roi("External", body, "EXTERNAL", (0, 255, 0)), Roi(GTV, course.gtv_zyx, "GTV", (255, 0, 0))]
@@ -235,8 +240,6 @@ def _write(datasets: Iterable[Dataset], folder: Path) -> tuple[Path, ...]:
 
 
 def _entries(output_dir: Path, files: CourseFiles, split: Split) -> Iterator[CollectedSeries]:
-    from pydicom import dcmread
-
     series = [
         ("planning_ct", "CT", files.planning_ct),
         ("structure_set", "RTSTRUCT", (files.structure_set,)),
@@ -257,25 +260,3 @@ def _entries(output_dir: Path, files: CourseFiles, split: Split) -> Iterator[Col
             revision=1,
             split=split,
         )
-
-
-def _write_tables(output_dir: Path, patients: Sequence[str], outcomes: SimulatedOutcomes) -> None:
-    followed = zip(patients, outcomes.time_d, outcomes.event, strict=True)
-    _write_table(
-        output_dir / "outcomes.csv",
-        ("patient", "time_d", "event"),
-        ((patient, f"{time:.1f}", int(event)) for patient, time, event in followed),
-    )
-    known = zip(patients, outcomes.risk, strict=True)
-    _write_table(
-        output_dir / "truth.csv",
-        ("patient", "risk"),
-        ((patient, f"{risk:.6f}") for patient, risk in known),
-    )
-
-
-def _write_table(path: Path, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)

@@ -24,7 +24,6 @@ from models.training.prognosis_sets import PatientFeatures
 from models.weights import WeightsError, load_card
 from pipelines import prognosis_training
 from pipelines.base import (
-    InputRejected,
     Inputs,
     Need,
     Outcome,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -154,7 +155,7 @@ def _numbers(
         before = [number for day, number in given.items() if day < one.day]
         guessed += one.day not in given
         numbers.append(given[one.day] if one.day in given else max(before, default=0) + 1)
-    if any(later <= earlier for earlier, later in zip(numbers, numbers[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(numbers)):
         said = "The fraction numbers of the treatment records do not ascend with the images, which are counted instead"
         return counted, plan.images, [said]
     said_guessed = f"{guessed} of {len(images)} images have no treatment record of their day"
@@ -169,7 +170,7 @@ def _unimaged(numbers: Sequence[int], records: Sequence[TreatmentRecord]) -> lis
 
 
 def _gaps(images: Sequence[_Image]) -> list[str]:
-    days = [(later.day - earlier.day).days for earlier, later in zip(images, images[1:], strict=False)]
+    days = [(later.day - earlier.day).days for earlier, later in pairwise(images)]
     if len(days) < 2:
         return []
     usual = median(days)

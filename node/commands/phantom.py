@@ -57,7 +57,9 @@ def pelvis(
 
 def course(
     output: OutputOption,
-    patients: Annotated[int, typer.Option(min=1, max=5000, help="A cohort with outcomes; one is a patient to send.")] = 1,
+    patients: Annotated[
+        int, typer.Option(min=1, max=5000, help="A cohort with outcomes; one is a patient to send.")
+    ] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Another seed is other patients.")] = 0,
     effect: Annotated[
         float, typer.Option(help="Logarithm of the hazard ratio for one SD of the response to treatment; 0: none.")
@@ -65,11 +67,11 @@ def course(
 ) -> None:
     """Chest tumours under treatment: planning CT, GTV, five CBCT, records and outcomes, as a research collection."""
     from models.simulated_response import ResponseSettings
-    from pipelines.course_phantom import write_cohort
+    from pipelines.course_phantom import write_courses
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("course", total=1.0)
-        write_cohort(
+        write_courses(
             output,
             patients,
             seed,

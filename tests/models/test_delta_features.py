@@ -27,7 +27,8 @@ def positions(*numbers: int, planned: int = 5) -> list[float]:
 
 def course(*values: float) -> list[CourseImage]:
     return [
-        CourseImage(at, {"hu": value}) for at, value in zip(positions(1, 2, 3, 4, 5)[: len(values)], values, strict=True)
+        CourseImage(at, {"hu": value})
+        for at, value in zip(positions(1, 2, 3, 4, 5)[: len(values)], values, strict=True)
     ]
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import Dataset
 from pydicom.uid import RTBeamsTreatmentRecordStorage
 
 from pipelines.base import InputRejected
 from pipelines.fractions import Course, CoursePlan, course_of
-from tests.dicom_files import companion, ct_series, instance, write
+from tests.dicom_files import ct_series, instance, write
 from tests.pipelines.made import changed
-from pydicom import Dataset
 
 DAYS = ("20250120", "20250127", "20250203", "20250210", "20250217")
 PLAN = CoursePlan(fractions=25, images=5)
