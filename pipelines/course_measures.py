@@ -91,15 +91,19 @@ def spread_between_outlines(
 
     Returns
     -------
-    Median over the features of half the difference as a part of the mean; nan where the smaller tumour has none.
+    Median over the features of half the difference as a part of the mean. Where the smaller tumour has no features,
+    it is the tumour as it is.
     """
     by_mm = max(OUTLINE_MM, _PART_OF_VOXEL * voxel_mm if voxel_mm else max(subject.spacing_zyx_mm))
     whole = refined(subject, margin_mm + _ROOM_MM) if voxel_mm else subject
+    large = values(resized(by_mm)(whole))
     try:
-        small, large = (values(resized(by)(whole)) for by in (-by_mm, by_mm))
+        small = values(resized(-by_mm)(whole))
     except InputRejected:
-        return float("nan")
+        small = values(whole)
     pairs = np.array([(small[name], large[name]) for name in small if name in large], np.float64)
     means = np.abs(pairs).mean(axis=1)
     usable = np.isfinite(means) & (means > 0.0)
+    if not usable.any():
+        return 0.0
     return float(np.median(np.abs(pairs[usable, 1] - pairs[usable, 0]) / 2.0 / means[usable]))

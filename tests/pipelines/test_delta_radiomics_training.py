@@ -17,7 +17,9 @@ from pipelines.course_phantom import write_courses
 from pipelines.course_stability import TABLE
 from pipelines.delta_radiomics import DeltaRadiomics
 
-COARSE = ResponseSettings(shape_zyx=(8, 36, 36), spacing_zyx_mm=(9.0, 9.0, 9.0), fractions=2, effect=2.0)
+COARSE = ResponseSettings(
+    shape_zyx=(8, 36, 36), spacing_zyx_mm=(9.0, 9.0, 9.0), fractions=2, effect=2.0, noise_sd_hu=8.0
+)
 EXTRACTION = CourseExtraction(
     registration="given",
     features={"original": FeatureSettings(families=(Family.STATISTICS,), margin_mm=0.0, least_voxels=2)},
