@@ -45,6 +45,21 @@ class Need(BaseModel):
     at_least: int = 1
     at_most: int | None = 1
     tied: Tie = Tie.FRAME_OF_REFERENCE
+    earlier: bool = False
+    """Only series that were acquired before the one that starts the job count, such as the fractions before this one.
+
+    A series that states no date is not earlier than another, nor another than it.
+    """
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """An earlier report that the result of a job continues or replaces (PS3.3 C.17.2, Predecessor Documents)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ class Inputs:
     trigger: InputSeries
     linked: Mapping[str, tuple[InputSeries, ...]] = field(default_factory=dict)
     labelling: Labelling = Labelling()
+    predecessors: tuple[Predecessor, ...] = ()
+    """The report of the fraction before this one, and those of this one that are replaced; none outside the node."""
 
 
 @dataclass(frozen=True)
