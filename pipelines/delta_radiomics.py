@@ -52,7 +52,7 @@ class DeltaRadiomics(Pipeline):
     needs: ClassVar[Mapping[str, Need]] = {
         "planning_ct": Need(at_most=None),
         "structure_set": Need(at_most=None),
-        "cbct": Need(at_least=0, at_most=None, tied=Tie.PATIENT),
+        "cbct": Need(at_least=0, at_most=None, tied=Tie.PATIENT, earlier=True),
         "registration": Need(at_least=0, at_most=None, tied=Tie.PATIENT),
         "treatment_record": Need(at_least=0, at_most=None, tied=Tie.PATIENT),
     }
@@ -111,7 +111,7 @@ class DeltaRadiomics(Pipeline):
             findings=findings,
             other_evidence=(*sources.registrations, *sources.treatment_records),
         )
-        documents = course_documents(report, provenance(self, inputs), getattr(inputs, "predecessors", ()))
+        documents = course_documents(report, provenance(self, inputs), inputs.predecessors)
         return Outcome(series=tuple((one,) for one in documents), findings=findings)
 
     def train(self, data: Path, output: Path, options: TrainingOptions, progress: Progress = no_progress) -> Path:
@@ -182,8 +182,9 @@ class DeltaRadiomics(Pipeline):
 
 CARD = """## Intended use
 
-Research on whether changes of a tumour on the cone-beam CT of a course of radiotherapy tell how a patient will fare. The
-features are those of the GTV of the planning CT, carried over to each image by a rigid registration. Not for treatment.
+Research on whether changes of a tumour on the cone-beam CT of a course of radiotherapy tell how a patient will fare.
+The features are those of the GTV of the planning CT, carried over to each image by a rigid registration. Not for
+treatment.
 
 ## Data
 

@@ -70,7 +70,12 @@ def course(folder: Path, *tumour_hu: float, roi: str = "GTVp", **changes: Any) -
     """Planning CT, structure set and weekly images; `changes` replace what `CourseSources` has."""
     planning = image(folder, "planning", FIRST_DAY - timedelta(days=14), 40.0)
     days = [
-        image(folder, f"day {number}", FIRST_DAY + timedelta(days=7 * number), hu) for number, hu in enumerate(tumour_hu)
+        image(folder, f"day {number}", FIRST_DAY + timedelta(days=7 * number), hu)
+        for number, hu in enumerate(tumour_hu)
     ]
-    sources = {"planning_ct": [planning], "structure_sets": [regions(folder, planning, **{roi: tumour()})], "cbct": days}
+    sources = {
+        "planning_ct": [planning],
+        "structure_sets": [regions(folder, planning, **{roi: tumour()})],
+        "cbct": days,
+    }
     return CourseSources(**{**sources, **changes})

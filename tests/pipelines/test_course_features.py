@@ -106,5 +106,3 @@ def test_settings_of_several_aggregations_are_refused() -> None:
     both = {"original": {"aggregations": ["3D, merged", "3D, averaged"]}}
     with pytest.raises(ValueError, match="each with a single aggregation"):
         CourseExtraction.model_validate({"features": both})
-
-
