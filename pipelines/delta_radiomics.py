@@ -47,7 +47,7 @@ DISTANCE = "feature_distance"
 
 
 class DeltaRadiomics(Pipeline):
-    """Features of the GTV over the fractions, their changes, and what a model trained on other patients says of them."""
+    """Features of the GTV over the fractions, their changes, and what a model of other patients says of them."""
 
     needs: ClassVar[Mapping[str, Need]] = {
         "planning_ct": Need(at_most=None),
