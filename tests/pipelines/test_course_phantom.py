@@ -49,7 +49,10 @@ def test_the_registration_of_the_machine_leads_back_to_the_planning_ct(tmp_path:
         planning.frame_of_reference_uid, day.frame_of_reference_uid, usable_registrations(files.registrations)
     )
     assert matrix is not None
-    bodies = [one.volume.points_lps(np.argwhere(one.volume.array_zyx > -300.0)[:, ::-1]) for one in (planning, day)]
+    bodies = [
+        one.volume.points_lps(np.argwhere(one.volume.array_zyx > -300.0)[:, ::-1].astype(np.float64))
+        for one in (planning, day)
+    ]
     middle = carried(bodies[0].mean(axis=0)[None], matrix)[0]
     assert middle[:2] == pytest.approx(bodies[1].mean(axis=0)[:2], abs=1.5)
 
