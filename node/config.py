@@ -182,6 +182,12 @@ class PipelineSettings(_Settings):
     limits: Limits = Limits()
     labelling: SiteLabelling = SiteLabelling()
     fetch_deadline_h: float = Field(default=24.0, ge=0)
+    four_eyes: bool = False
+    """A held result is sent only when two different persons have released it."""
+    alarm_h: float = Field(default=24.0, gt=0)
+    """A result that is held for longer raises an alarm."""
+    shadow: bool = False
+    """Its results are judged and kept, and go nowhere."""
     enabled: bool = True
 
 

@@ -63,6 +63,7 @@ class Dispatch:
             trigger=trigger,
             linked=tuple(linked),
             labelling=settings.labelling.labelling(),
+            predecessors=self._ledger.succession.predecessors(job.id),
             output_dir=self._storage.attempt_folder(job.id, job.attempts),
         )
 
@@ -79,6 +80,7 @@ class Dispatch:
             peers_of_modality={
                 one.modality: self._config.receivers(job.pipeline, one.modality) for one in report.series
             },
+            is_shadow=self._config.pipelines[job.pipeline].shadow,
         )
         result_id = self._ledger.jobs.finish(job, made)
         if result_id is None:
@@ -112,6 +114,7 @@ class Dispatch:
 def _result_instances(report: JobReport, folder: str) -> list[ResultInstance]:
     return [
         ResultInstance(
+            study_instance_uid=series.study_instance_uid or None,
             series_instance_uid=series.series_instance_uid,
             modality=series.modality,
             sop_class_uid=instance.sop_class_uid,

@@ -37,6 +37,7 @@ LONGEST_ROUND_S = 120.0
 """A loop that has not turned for so long hangs; systemd is no longer told that all is well."""
 COMMITMENT_CHECK_MIN = 10
 RETENTION_CHECK_H = 1
+ALARM_CHECK_MIN = 10
 FETCH_AGAIN_MIN = 15
 
 log = logging.getLogger(__name__)
@@ -124,11 +125,18 @@ class Node:
         add = self._scheduler.add_job
         add(self._outbox.request_commitments, "interval", minutes=COMMITMENT_CHECK_MIN)
         add(self._retention.remove_expired, "interval", hours=RETENTION_CHECK_H)
+        add(self._raise_alarms, "interval", minutes=ALARM_CHECK_MIN)
         add(self._fetch_all_missing, "interval", minutes=FETCH_AGAIN_MIN)
         watchdog_s = watchdog_interval_s()
         if watchdog_s:
             add(self._report_alive, "interval", seconds=watchdog_s)
         self._scheduler.start()
+
+    def _raise_alarms(self) -> None:
+        now = datetime.now(UTC)
+        held_before = {name: now - timedelta(hours=one.alarm_h) for name, one in self._config.pipelines.items()}
+        for result_id in self.ledger.decisions.raise_alarms(held_before):
+            log.error("result held too long: a person has to release or reject it", extra={"result": result_id})
 
     def _report_alive(self) -> None:
         if time.monotonic() - self._turned_s < LONGEST_ROUND_S:

@@ -16,8 +16,17 @@ def counts(ledger: Ledger) -> dict[str, dict[str, int]]:
         "series": ledger.series.counts(),
         "set aside": ledger.series.set_aside_counts(),
         "jobs": ledger.jobs.counts(),
+        "results": ledger.decisions.counts(),
         "deliveries": ledger.deliveries.counts(),
     }
+
+
+def alarms(ledger: Ledger) -> list[Record]:
+    """What a person has to decide at last."""
+    return [
+        {"result": one.id, "job": one.job_id, "verdict": one.verdict, "held_since": moment(one.created_at)}
+        for one in ledger.decisions.alarmed()
+    ]
 
 
 def job_record(job: Job) -> Record:
@@ -55,6 +64,7 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
             "id": result.id,
             "state": result.state,
             "verdict": result.verdict,
+            "released_by_first": ledger.decisions.first_release_of(result.id),
             "decided_by": result.decided_by,
             "decided_why": result.decided_why,
             "findings": result.findings,

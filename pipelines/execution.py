@@ -22,6 +22,7 @@ from pipelines.base import (
     Outcome,
     Pipeline,
     PipelineError,
+    Predecessor,
     Progress,
     no_progress,
 )
@@ -67,6 +68,7 @@ class JobOrder(_Record):
     trigger: OrderedSeries
     linked: tuple[OrderedSeries, ...] = ()
     labelling: Labelling = Labelling()
+    predecessors: tuple[Predecessor, ...] = ()
     output_dir: Path
 
     def inputs(self) -> Inputs:
@@ -76,6 +78,7 @@ class JobOrder(_Record):
             trigger=_input_series(self.trigger),
             linked={role: tuple(_input_series(s) for s in self.linked if s.role == role) for role in roles},
             labelling=self.labelling,
+            predecessors=self.predecessors,
         )
 
 
@@ -102,6 +105,8 @@ class WrittenInstance(_Record):
 class WrittenSeries(_Record):
     """One series that was made."""
 
+    study_instance_uid: str = ""
+    """Empty in the reports of older versions."""
     series_instance_uid: str
     modality: str
     description: str
@@ -246,6 +251,7 @@ def _written_series(datasets: Sequence[Dataset], output_dir: Path, index: int) -
     folder.mkdir(exist_ok=True)
     instances = tuple(_written_instance(dataset, folder) for dataset in datasets)
     return WrittenSeries(
+        study_instance_uid=text(datasets[0], "StudyInstanceUID"),
         series_instance_uid=text(datasets[0], "SeriesInstanceUID"),
         modality=text(datasets[0], "Modality"),
         description=text(datasets[0], "SeriesDescription"),

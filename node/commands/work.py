@@ -88,9 +88,12 @@ def release(result: ResultArgument, by: DecidedBy, why: WhyOption, config: Confi
     pipeline = ledger.decisions.pipeline_of(result)
     if pipeline not in settings.pipelines:
         raise NodeError(f"the configuration has no pipeline {pipeline}")
-    ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality))
+    four_eyes = settings.pipelines[pipeline].four_eyes
+    sent = ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality), four_eyes)
     ledger.close()
-    typer.echo(f"result {result} is released")
+    typer.echo(
+        f"result {result} is released" if sent else f"result {result} stays held until a second person releases it"
+    )
 
 
 def reject(result: ResultArgument, by: DecidedBy, why: WhyOption, config: ConfigOption = None) -> None:

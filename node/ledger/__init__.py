@@ -9,6 +9,7 @@ from node.ledger.events import EventLedger
 from node.ledger.jobs import JobLedger
 from node.ledger.removal import RemovalLedger
 from node.ledger.series import SeriesLedger
+from node.ledger.succession import SuccessionLedger
 
 
 class Ledger:
@@ -22,6 +23,7 @@ class Ledger:
             self._database.require_present_version()
         self.series = SeriesLedger(self._database)
         self.jobs = JobLedger(self._database)
+        self.succession = SuccessionLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)
         self.decisions = DecisionLedger(self._database)
         self.removal = RemovalLedger(self._database, committing_peers)

@@ -53,6 +53,8 @@ class ResultState(StrEnum):
     HELD = "held"
     RELEASED = "released"
     REJECTED = "rejected"
+    SHADOW = "shadow"
+    """Made by a pipeline that is only watched: kept, and never sent."""
 
 
 class DeliveryState(StrEnum):
@@ -106,6 +108,7 @@ class Series(Table):
     """A received series; `revision` counts how often it has settled, `routed_revision` is the last one routed.
 
     `body_parts` are the values of Body Part Examined; none, or None in a row of an older version, where none is stated.
+    `acquired_at` is local time as the headers state it; None where they state no date, and in rows of an older version.
     """
 
     __tablename__ = "series"
@@ -117,6 +120,7 @@ class Series(Table):
     modality: Mapped[str]
     role: Mapped[str | None]
     body_parts: Mapped[list[Any] | None]
+    acquired_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     state: Mapped[SeriesState] = mapped_column(String(16), index=True)
     reason: Mapped[str | None]
     revision: Mapped[int] = mapped_column(default=0)
@@ -165,7 +169,11 @@ class Link(Table):
 
 
 class Job(Table):
-    """One run of one pipeline; `input_key` makes it one for the same inputs."""
+    """One run of one pipeline; `input_key` makes it one for the same inputs.
+
+    `predecessors` are the earlier reports that its result refers to: found when it is first handed over, then kept, so
+    that every attempt makes the same; None until then.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (UniqueConstraint("pipeline", "input_key"),)
@@ -180,6 +188,7 @@ class Job(Table):
     worker_deaths: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     fetch_until: Mapped[datetime | None]
+    predecessors: Mapped[list[Any] | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -211,12 +220,13 @@ class Result(Table):
 
 
 class ResultInstance(Table):
-    """One instance of a result and the file that holds it."""
+    """One instance of a result and the file that holds it; its study is None in rows of an older version."""
 
     __tablename__ = "result_instances"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    study_instance_uid: Mapped[str | None] = mapped_column(String(64))
     series_instance_uid: Mapped[str] = mapped_column(String(64))
     modality: Mapped[str]
     sop_class_uid: Mapped[str]

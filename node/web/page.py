@@ -15,7 +15,7 @@ from starlette.templating import Jinja2Templates
 from node.config import Web
 from node.errors import NodeError
 from node.ledger import Ledger
-from node.view import counts, full_record, job_record
+from node.view import alarms, counts, full_record, job_record
 
 JOBS_SHOWN = 100
 STOP_TIMEOUT_S = 10.0
@@ -33,7 +33,7 @@ def application(ledger: Ledger) -> Starlette:
 
     def overview(request: Request) -> Response:
         jobs = [job_record(job) for job in ledger.jobs.all(limit=JOBS_SHOWN)]
-        context = {"counts": counts(ledger), "jobs": jobs}
+        context = {"counts": counts(ledger), "jobs": jobs, "alarms": alarms(ledger)}
         return templates.TemplateResponse(request, "overview.html", context, headers=HEADERS)
 
     def job(request: Request) -> Response:

@@ -98,6 +98,7 @@ def test_status_for_programs_counts_states(ledger: Ledger, address: str) -> None
         "series": {"settled": 1},
         "set aside": {},
         "jobs": {"finished": 1},
+        "results": {"released": 1},
         "deliveries": {"queued": 1},
     }
 
