@@ -4,8 +4,8 @@ A course runs from 0, its first fraction, to 1, its last planned one. Three of i
 is the first in the window EARLY, middle the one nearest to one half in MIDDLE and behind early, late the last in LATE
 and behind middle. So of five images 1, 3 and 5 are taken; where one is missing its neighbour stands in for it.
 
-The sets are 17: five kinds of change between each two time points, and two slopes, of the images up to the middle and
-of all. Nakamoto et al. tell the number of sets and of kinds, and name only the best, `early_middle_absolute_relative`;
+The sets are 17: five kinds of change between each two time points, and the slope of all images from early to late, as
+it is and relative to the early value. Nakamoto et al. tell the number of sets and of kinds, and name only the best, `early_middle_absolute_relative`;
 the other kinds and the slopes are this program's choice.
 
 References
@@ -92,8 +92,9 @@ KINDS: Mapping[str, Callable[[float, float], float]] = {
     "absolute_relative": absolute_relative,
     "log_ratio": log_ratio,
 }
-SLOPES = {"slope_to_middle": TimePoint.MIDDLE, "slope_to_late": TimePoint.LATE}
-"""The last time point that each takes part of; all images from early to there count."""
+SLOPES = ("slope_to_late", "relative_slope_to_late")
+"""Of all images from early to late. A slope up to the middle would be no other set: of three images at equal distances
+it is the difference of the outer two."""
 SET_NAMES: tuple[str, ...] = (*(f"{a}_{b}_{kind}" for a, b in PAIRS for kind in KINDS), *SLOPES)
 """The 17 sets."""
 
@@ -136,7 +137,7 @@ def needed(set_name: str) -> tuple[TimePoint, ...]:
         If there is no such set.
     """
     if set_name in SLOPES:
-        return TimePoint.EARLY, SLOPES[set_name]
+        return TimePoint.EARLY, TimePoint.LATE
     return {f"{a}_{b}_{kind}": (a, b) for a, b in PAIRS for kind in KINDS}[set_name]
 
 
@@ -162,9 +163,8 @@ def delta_sets(images: Sequence[CourseImage]) -> dict[str, dict[str, float]]:
         if first in points and second in points:
             pair = (images[points[first]].values, images[points[second]].values)
             found |= {f"{first}_{second}_{kind}": _changed(*pair, kinds) for kind, kinds in KINDS.items()}
-    for name, last in SLOPES.items():
-        if TimePoint.EARLY in points and last in points:
-            found[name] = _slopes(images[points[TimePoint.EARLY] : points[last] + 1])
+    if TimePoint.EARLY in points and TimePoint.LATE in points:
+        found |= _slopes(images[points[TimePoint.EARLY] : points[TimePoint.LATE] + 1])
     return {name: found[name] for name in SET_NAMES if name in found}
 
 
@@ -184,10 +184,13 @@ def _changed(
     return {name: kind(value, second[name]) for name, value in first.items() if name in second}
 
 
-def _slopes(images: Sequence[CourseImage]) -> dict[str, float]:
+def _slopes(images: Sequence[CourseImage]) -> dict[str, dict[str, float]]:
     """Least squares against the position: the change that a whole course of that slope would make."""
     at = np.array([image.position for image in images])
     centred = at - at.mean()
     weights = centred / float(centred @ centred)
     names = [name for name in images[0].values if all(name in image.values for image in images)]
-    return {name: float(weights @ [image.values[name] for image in images]) for name in names}
+    slopes = {name: float(weights @ [image.values[name] for image in images]) for name in names}
+    first = images[0].values
+    in_parts = {name: relative(first[name], first[name] + slope) for name, slope in slopes.items()}
+    return dict(zip(SLOPES, (slopes, in_parts), strict=True))

@@ -19,7 +19,7 @@ WHAT = {
     "registration_doubt": "Disagreement of planning CT and image around the GTV, of the fraction where it is largest",
     "registration_inverse_mm": "Registration there and back, largest distance in mm",
     "gtv_outside": "Part of the GTV outside of the field of view, of the fraction where it is largest",
-    "feature_spread": "Change of the features when the outline moves by a millimetre, median as a part of their value",
+    "feature_spread": "Change of the features with a little smaller or larger outline, median as a part of their value",
     "fractions_missing": "Images that the course should have had by now and has not",
     "feature_distance": "Distance of the features from those of the training patients",
 }

@@ -20,7 +20,6 @@ def test_a_tumour_made_half_as_dense_changes_by_half(tmp_path: Path) -> None:
     assert changes["early_middle_difference"] == pytest.approx(-20.0)
     assert changes["early_middle_absolute_relative"] == pytest.approx(0.5)
     assert changes["early_middle_log_ratio"] == pytest.approx(-math.log(2.0))
-    assert changes["slope_to_middle"] == pytest.approx(-40.0)
     assert found.sets["early_middle_difference"]["stat_var@original"] == pytest.approx(0.0, abs=1e-9)
     assert found.remarks == ()
 
