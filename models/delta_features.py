@@ -5,8 +5,8 @@ is the first in the window EARLY, middle the one nearest to one half in MIDDLE a
 and behind middle. So of five images 1, 3 and 5 are taken; where one is missing its neighbour stands in for it.
 
 The sets are 17: five kinds of change between each two time points, and the slope of all images from early to late, as
-it is and relative to the early value. Nakamoto et al. tell the number of sets and of kinds, and name only the best, `early_middle_absolute_relative`;
-the other kinds and the slopes are this program's choice.
+it is and relative to the early value. Nakamoto et al. tell the number of sets and of kinds, and name only the best,
+`early_middle_absolute_relative`; the other kinds and the slopes are this program's choice.
 
 References
 ----------

@@ -279,19 +279,17 @@ def site_structure_names(folder: Path | None) -> dict[str, str]:
     ConfigError
         If the folder that was named is absent, or the file can not be used.
     """
-    if folder is not None and not folder.is_dir():
+    if folder and not folder.is_dir():
         raise ConfigError(folder, "", "there is no such configuration folder")
     path = (folder or _first(SEARCHED)) / site_names.FILE
     return site_names.checked_names(_document(path, {}), path)
 
 
 def _with_site_names(folder: Path, pipelines: Mapping[str, PipelineSettings]) -> dict[str, PipelineSettings]:
-    asking = {name for name, one in pipelines.items() if site_names.asks_for_names(one.settings)}
+    asking = [name for name, one in pipelines.items() if site_names.asks_for_names(one.settings)]
     named = {site_names.SETTING: site_structure_names(folder)} if asking else {}
-    return {
-        name: one.model_copy(update={"settings": {**one.settings, **named}}) if name in asking else one
-        for name, one in pipelines.items()
-    }
+    changed = {name: {"settings": {**pipelines[name].settings, **named}} for name in asking}
+    return {name: one.model_copy(update=changed.get(name)) for name, one in pipelines.items()}
 
 
 def _first(folders: tuple[Path, ...]) -> Path:

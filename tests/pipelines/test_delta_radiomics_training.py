@@ -22,7 +22,7 @@ COARSE = ResponseSettings(
 )
 EXTRACTION = CourseExtraction(
     registration="given",
-    features={"original": FeatureSettings(families=(Family.STATISTICS,), margin_mm=0.0, least_voxels=2)},
+    features={"original": FeatureSettings(families=(Family.STATISTICS,), margin_mm=0.0, least_voxels=8)},
 )
 TRAINING = {
     "feature_set": "early_late_difference", "folds": 2, "repeats": 1, "permutations": 3, "resamples": 3,
