@@ -38,7 +38,7 @@ def pipeline(weights: Path, **settings: Any) -> DeltaRadiomics:
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
-    write_courses(folder, 24, seed=2, settings=COARSE)
+    write_courses(folder, 30, seed=3, settings=COARSE)
     return folder
 
 
@@ -51,7 +51,7 @@ def trained(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_makes_a_model_that_the_pipeline_takes(trained: Path) -> None:
     card, model = load_prognosis(str(trained))
     assert pipeline(trained).weights_sha256() == (card.sha256,)
-    assert model.cohort.patients == 16 and model.cohort.is_simulated
+    assert model.cohort.patients == 20 and model.cohort.is_simulated
     assert SIMULATED in card.text.splitlines()[2]
     assert {"feature_distance", "gtv_outside", "registration_doubt"} <= set(model.limits)
     assert (trained.parent / TABLE).is_file()
@@ -59,7 +59,7 @@ def test_training_makes_a_model_that_the_pipeline_takes(trained: Path) -> None:
 
 def test_test_patients_are_measured_beside_the_oracle(cohort: Path, trained: Path, tmp_path: Path) -> None:
     figures = pipeline(trained).evaluate(cohort, tmp_path)
-    assert figures["patients"] == 8
+    assert figures["patients"] == 10
     assert figures["oracle_c_index"] > 0.7
     assert 0.0 <= figures["test_c_index"] <= 1.0
 
@@ -71,7 +71,7 @@ def test_features_that_were_computed_once_are_not_computed_again(
     written = [path.stat().st_mtime_ns for path in kept]
     with caplog.at_level(logging.WARNING):
         pipeline(trained, stability_patients=0).train(cohort, trained.parent, TrainingOptions())
-    assert len(kept) == 16 and not caplog.records
+    assert len(kept) == 20 and not caplog.records
     assert [path.stat().st_mtime_ns for path in sorted((trained.parent / "features").iterdir())] == written
 
 
