@@ -126,12 +126,21 @@ class CourseReader:
         planning, region, course = self._begin(sources)
         registrations = usable_registrations(sources.registrations)
         imaged: list[ImagedFraction] = []
+        left_out: list[str] = []
         spread = float("nan")
         for index, fraction in enumerate(course.fractions):
             progress(index / len(course.fractions), f"image {index + 1}")
-            seen, subject = self._on_day(planning, region, fraction, registrations)
+            is_last = fraction is course.fractions[-1]
+            try:
+                seen, subject = self._on_day(planning, region, fraction, registrations)
+            except InputRejected as error:
+                # Of the fraction that a report is about there is nothing to say; an earlier one may be missing.
+                if is_last:
+                    raise
+                left_out.append(f"{fraction.label.capitalize()} is left out: {error}")
+                continue
             imaged.append(seen)
-            if fraction is course.fractions[-1]:
+            if is_last:
                 spread = self._spread(subject)
         images = [CourseImage(one.fraction.position, _numbers(one.features)) for one in imaged]
         return CourseFeatures(
@@ -140,7 +149,7 @@ class CourseReader:
             fractions=tuple(imaged),
             sets=delta_sets(images),
             measures=course_measures(imaged, spread, self.extraction.course),
-            remarks=(*course.remarks, *region.remarks, *_cut(region.name, imaged)),
+            remarks=(*course.remarks, *left_out, *region.remarks, *_cut(region.name, imaged)),
         )
 
     def first_subject(self, sources: CourseSources) -> Subject:

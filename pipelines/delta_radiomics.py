@@ -50,11 +50,13 @@ class DeltaRadiomics(Pipeline):
     """Features of the GTV over the fractions, their changes, and what a model of other patients says of them."""
 
     needs: ClassVar[Mapping[str, Need]] = {
-        "planning_ct": Need(at_most=None),
-        "structure_set": Need(at_most=None),
+        # Two are enough to see that one can not be chosen.
+        "planning_ct": Need(at_most=2),
+        "structure_set": Need(at_most=2),
         "cbct": Need(at_least=0, at_most=None, tied=Tie.PATIENT, earlier=True),
-        "registration": Need(at_least=0, at_most=None, tied=Tie.PATIENT),
-        "treatment_record": Need(at_least=0, at_most=None, tied=Tie.PATIENT),
+        "registration": Need(at_least=0, at_most=None),
+        # Those of later days say nothing of this course so far, and would make every report anew.
+        "treatment_record": Need(at_least=0, at_most=None, tied=Tie.PATIENT, earlier=True),
     }
     produces: ClassVar[frozenset[UID]] = frozenset({Comprehensive3DSRStorage, EncapsulatedPDFStorage})
 
@@ -188,7 +190,7 @@ treatment.
 
 ## Data
 
-The patients of the cohort that is named above: planning CT, structure set with the GTV, and images of the fractions.
+The patients of the cohort that is named below: planning CT, structure set with the GTV, and images of the fractions.
 
 ## Limits
 

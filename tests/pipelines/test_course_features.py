@@ -81,6 +81,14 @@ def test_a_gtv_outside_of_an_image_is_refused(tmp_path: Path) -> None:
         READER.read(replace(sources, cbct=[far]))
 
 
+def test_an_earlier_fraction_that_can_not_be_used_is_left_out_and_said(tmp_path: Path) -> None:
+    sources = course(tmp_path, 40.0, 30.0)
+    far = image(tmp_path, "far", FIRST_DAY - timedelta(days=7), 40.0, origin_mm=500.0)
+    found = READER.read(replace(sources, cbct=[far, *sources.cbct]))
+    assert [one.features["stat_mean@original"].value for one in found.fractions] == pytest.approx([40.0, 30.0])
+    assert "Fraction 1, 2025-01-13 is left out: GTVp lies outside of the field of view" in found.remarks[0]
+
+
 def test_two_planning_cts_are_refused(tmp_path: Path) -> None:
     sources = course(tmp_path, 40.0)
     with pytest.raises(InputRejected, match="There are 2 planning CTs, and which one counts is not known"):
