@@ -121,7 +121,7 @@ class DeltaRadiomics(Pipeline):
         training = [one for one in collected_patients(data) if one.split != "test"]
         unstable = unstable_features(self._reader(), map(_sources_in, training), self.stability_patients, output)
         progress(0.1, "stability of the features")
-        work = self._work(unstable)
+        work = self.work(unstable)
         return prognosis_training.train(
             work, data, output, options, lambda done, what: progress(0.1 + 0.9 * done, what)
         )
@@ -136,11 +136,12 @@ class DeltaRadiomics(Pipeline):
     ) -> Mapping[str, float]:
         """Measure the model on the test patients of the research collections below `data`."""
         try:
-            return prognosis_training.evaluate(self._work(), data, output, progress, comparators, record)
+            return prognosis_training.evaluate(self.work(), data, output, progress, comparators, record)
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 
-    def _work(self, left_out: frozenset[str] = frozenset()) -> PrognosisWork:
+    def work(self, left_out: frozenset[str] = frozenset()) -> PrognosisWork:
+        """What training and evaluation have to know, with the features that are not to be learned from."""
         return PrognosisWork(
             method=self.name,
             weights=self.weights,
