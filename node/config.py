@@ -41,10 +41,11 @@ class Settle(_Settings):
 
 
 class Web(_Settings):
-    """Where the status page listens; port 0 takes any free one."""
+    """Where the status page listens; port 0 takes any free one. `decisions`: it lets persons release and reject."""
 
     bind: str = "127.0.0.1"
     port: Port = 8080
+    decisions: bool = False
 
 
 class ServerTls(_Settings):
@@ -85,6 +86,37 @@ class PeerTls(_Settings):
         return context
 
 
+class Syslog(_Settings):
+    """The audit repository: where audit messages go (PS3.15 A.6 and A.7)."""
+
+    host: str
+    port: Port
+    transport: Literal["udp", "tcp", "tls"] = "tls"
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _needs_an_authority(self) -> "Syslog":
+        if self.transport == "tls" and self.ca is None:
+            raise ValueError("ca has to name the authority whose certificate the syslog server has")
+        if self.transport != "tls" and (self.ca or self.certificate or self.key):
+            raise ValueError("ca, certificate and key are for transport: tls")
+        return self
+
+    def context(self) -> ssl.SSLContext:
+        """The client's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
+        assert self.ca is not None
+        return PeerTls(ca=self.ca, certificate=self.certificate, key=self.key).context()
+
+
+class Audit(_Settings):
+    """What leaves the audit trail as DICOM audit messages (PS3.15 A.5)."""
+
+    syslog: Syslog | None = None
+    patient_ids: bool = False
+
+
 class DeliveryWaits(_Settings):
     """How long a delivery waits before the next attempt, and when it, or the peer's commitment, is given up."""
 
@@ -113,6 +145,7 @@ class NodeSettings(_Settings):
     min_free_gib: float = Field(default=5.0, ge=0)
     max_attempts: int = Field(default=3, ge=1)
     delivery: DeliveryWaits = DeliveryWaits()
+    audit: Audit = Audit()
 
     @property
     def ledger_url(self) -> str:
@@ -303,6 +336,12 @@ def _check_tls(config: Config) -> None:
         raise ConfigError(
             config.folder / "node.yaml", "tls", f"certificate, key or ca can not be used: {error}"
         ) from error
+    syslog = config.node.audit.syslog
+    try:
+        if syslog and syslog.transport == "tls":
+            syslog.context()
+    except OSError as error:
+        raise ConfigError(config.folder / "node.yaml", "audit.syslog", f"can not be used: {error}") from error
     for name, peer in config.peers.items():
         try:
             if peer.tls:
