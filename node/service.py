@@ -34,6 +34,7 @@ from node.scp import StorageSCP
 from node.scu import Scu
 from node.series import Assessment, assess, is_final
 from node.storage import Storage
+from node.web.decisions import Decisions
 from node.web.page import Page
 
 WAKE_AT_LEAST_EVERY_S = 1.0
@@ -79,7 +80,7 @@ class Node:
         messages = Messages(settings.ae_title, config.peers, settings.audit.patient_ids)
         self._audit = AuditTrail(settings, messages, self.ledger)
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._page = Page(settings.web, self.ledger) if settings.web else None
+        self._page = _page(config, self.ledger)
         self._started = ExitStack()
         self._turned_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="service loop")
@@ -251,3 +252,10 @@ class Node:
         # Looked up only now: what an earlier fetch has brought in the meantime is not asked for again.
         held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
         self._retriever.fetch(patient_id, roles, held)
+
+
+def _page(config: Config, ledger: Ledger) -> Page | None:
+    web = config.node.web
+    if web is None:
+        return None
+    return Page(web, ledger, Decisions(config, ledger) if web.decisions else None)

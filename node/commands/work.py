@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from node import approval
 from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
 from node.config import load_config
 from node.errors import NodeError
@@ -82,11 +83,7 @@ def release(result: ResultArgument, by: DecidedBy, why: WhyOption, config: Confi
     """Send a held result after all."""
     settings = load_config(config)
     ledger = existing_ledger(settings)
-    pipeline = ledger.decisions.pipeline_of(result)
-    if pipeline not in settings.pipelines:
-        raise NodeError(f"the configuration has no pipeline {pipeline}")
-    four_eyes = settings.pipelines[pipeline].four_eyes
-    sent = ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality), four_eyes)
+    sent = approval.release(settings, ledger, result, by, why)
     ledger.close()
     typer.echo(
         f"result {result} is released" if sent else f"result {result} stays held until a second person releases it"
