@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 
+import typer
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from node.__main__ import main
+from node.commands import work
 
 
 def _die(_: object) -> None:
@@ -25,4 +26,6 @@ if __name__ == "__main__":
         event.listen(Engine, "commit", _die)
     else:
         event.listen(Session, "after_commit", _die)
-    main()
+    app = typer.Typer()
+    work.add_to(app)
+    app()
