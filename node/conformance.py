@@ -65,7 +65,7 @@ def statement() -> str:
             "## Audit",
             "",
             "- Audit Trail Message Format Profile (PS3.15 A.5) and, by `audit.syslog` in node.yaml, the Audit Trail",
-            "  Message Transmission Profiles over TLS (A.6) and UDP (A.7); over TCP with counted octets (RFC 6587) too.",
+            "  Message Transmission Profiles over TLS (A.6) and UDP (A.7); also over TCP (RFC 6587, octets counted).",
             "- Messages: Application Activity, Begin Transferring DICOM Instances, DICOM Instances Transferred, DICOM",
             "  Instances Accessed, Procedure Record (decisions of persons), Query, Security Alert.",
             "- The patient is named only with `audit.patient_ids: true`; a query is told without the patient.",
