@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from node.audit.messages import MINOR_FAILURE, SUCCESS, Message
 from node.audit.xml import moment
-from node.config import Syslog
+from node.connections import Syslog
 from node.errors import DeliveryError
 
 TIMEOUT_S = 5.0

@@ -12,7 +12,8 @@ from sqlalchemy import create_engine, text
 
 from node.audit.messages import Messages
 from node.audit.trail import AuditTrail, kept_head, missing_events
-from node.config import Audit, NodeSettings, Syslog, load_config
+from node.config import Audit, NodeSettings, load_config
+from node.connections import Syslog
 from node.ledger.events import What
 from node.service import Node
 from tests.command_line import answer_of
