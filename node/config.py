@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from node import site_names
 from node.connections import PeerTls, Port, ServerTls, Settings, Syslog
 from node.errors import ConfigError
 from node.roles import RoleRule
@@ -17,7 +18,6 @@ SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
 EMBEDDED = tuple(Path(__file__).parents[level] / name for level, name in ((0, "default_config"), (1, "config")))
 """Where the examples lie: in an installed package, and in a checkout."""
-
 T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
 StructureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_~!+-]{1,16}$")]
@@ -226,7 +226,7 @@ def load_config(folder: Path | None = None) -> Config:
     files = sorted((folder / "pipelines").glob("*.yaml"))
     pipelines = {path.stem: _validated(path, TypeAdapter(PipelineSettings), None) for path in files}
     collections = _validated(folder / "collections.yaml", TypeAdapter(tuple[CollectionRule, ...]), [])
-    config = Config(folder, node, peers, roles, pipelines, collections)
+    config = Config(folder, node, peers, roles, _with_site_names(folder, pipelines), collections)
     _check_tls(config)
     _check_references(config)
     return config
@@ -235,6 +235,27 @@ def load_config(folder: Path | None = None) -> Config:
 def embedded_config(folder: Path | None = None) -> Config:
     """The configuration of the folder, else of the usual places, else the examples that come with the program."""
     return load_config(folder or _first((*SEARCHED, *EMBEDDED)))
+
+
+def site_structure_names(folder: Path | None) -> dict[str, str]:
+    """TG-263 names by the site's own names in lower case; none where the configuration folder has no such file.
+
+    Raises
+    ------
+    ConfigError
+        If the folder that was named is absent, or the file can not be used.
+    """
+    if folder and not folder.is_dir():
+        raise ConfigError(folder, "", "there is no such configuration folder")
+    path = (folder or _first(SEARCHED)) / site_names.FILE
+    return site_names.checked_names(_document(path, {}), path)
+
+
+def _with_site_names(folder: Path, pipelines: Mapping[str, PipelineSettings]) -> dict[str, PipelineSettings]:
+    asking = [name for name, one in pipelines.items() if site_names.asks_for_names(one.settings)]
+    named = {site_names.SETTING: site_structure_names(folder)} if asking else {}
+    changed = {name: {"settings": {**pipelines[name].settings, **named}} for name in asking}
+    return {name: one.model_copy(update=changed.get(name)) for name, one in pipelines.items()}
 
 
 def _first(folders: tuple[Path, ...]) -> Path:
