@@ -1,4 +1,7 @@
-"""The status page: what came, what runs, what was sent, and what needs a person. It reads and changes nothing."""
+"""The status page: what came, what runs, what was sent, and what needs a person.
+
+It reads and changes nothing, unless the site lets persons decide on it (node/web/decisions.py).
+"""
 
 import socket
 import threading
@@ -16,6 +19,7 @@ from node.config import Web
 from node.errors import NodeError
 from node.ledger import Ledger
 from node.view import alarms, counts, full_record, job_record
+from node.web.decisions import Decisions
 
 JOBS_SHOWN = 100
 STOP_TIMEOUT_S = 10.0
@@ -24,12 +28,17 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
+DECIDING_HEADERS = HEADERS | {
+    "Content-Security-Policy": f"{HEADERS['Content-Security-Policy']}; form-action 'self'; base-uri 'none'"
+}
 
 templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 
-def application(ledger: Ledger) -> Starlette:
+def application(ledger: Ledger, decisions: Decisions | None = None) -> Starlette:
     """The page's routes."""
+    token = decisions.token if decisions else None
+    headers = DECIDING_HEADERS if decisions else HEADERS
 
     def overview(request: Request) -> Response:
         jobs = [job_record(job) for job in ledger.jobs.all(limit=JOBS_SHOWN)]
@@ -41,23 +50,28 @@ def application(ledger: Ledger) -> Starlette:
             record = full_record(ledger, request.path_params["job_id"])
         except NodeError as error:
             raise HTTPException(404, str(error)) from error
-        return templates.TemplateResponse(request, "job.html", {"job": record}, headers=HEADERS)
+        return templates.TemplateResponse(request, "job.html", {"job": record, "token": token}, headers=headers)
 
     def status(request: Request) -> Response:
         return JSONResponse(counts(ledger), headers=HEADERS)
 
     return Starlette(
-        routes=[Route("/", overview), Route("/jobs/{job_id:int}", job), Route("/status.json", status)],
+        routes=[
+            Route("/", overview),
+            Route("/jobs/{job_id:int}", job),
+            Route("/status.json", status),
+            *(decisions.routes() if decisions else []),
+        ],
     )
 
 
 class Page:
     """The server of the page, on a thread of its own."""
 
-    def __init__(self, settings: Web, ledger: Ledger) -> None:
+    def __init__(self, settings: Web, ledger: Ledger, decisions: Decisions | None = None) -> None:
         self._settings = settings
         self._server = uvicorn.Server(
-            uvicorn.Config(application(ledger), log_config=None, access_log=False, server_header=False)
+            uvicorn.Config(application(ledger, decisions), log_config=None, access_log=False, server_header=False)
         )
         self._thread: threading.Thread | None = None
 
