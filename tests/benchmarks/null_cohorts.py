@@ -68,7 +68,8 @@ def main(cohort: str, run: str, cohorts: int = 20, permutations: int = 39) -> No
     fit = kstest(found, "uniform").pvalue
     sys.stdout.write(
         f"{cohorts} cohorts of {len(patients) // 2} patients, {permutations} permutations each: "
-        f"p from {min(found):.3f} to {max(found):.3f}, {below} at or below 0.05; even by Kolmogorov-Smirnov with p {fit:.2f}\n"
+        f"p from {min(found):.3f} to {max(found):.3f}, {below} at or below 0.05; "
+        f"even by Kolmogorov-Smirnov with p {fit:.2f}\n"
     )
 
 
