@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from models.engines import has_bf16
 from models.intensity import AIR_HU
 from models.organ_finder import OrganFinder, load_organ_finder
 from models.organ_plausibility import POLICY, UNITS, plausibility_measures
@@ -111,12 +112,14 @@ class Segmentation(Pipeline):
         return (card.sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, and of what the card says of how they are used and judged.
+        """Digest of settings and weights, of what the card says of how they are used and judged, and of the arithmetic.
 
-        How an imported network is asked, the directions of its axes among it, is in its card alone.
+        How an imported network is asked, the directions of its axes among it, is in its card alone. Whether the CPU
+        multiplies in bfloat16 decides which voxels at the edge of an organ belong to it.
         """
         card = load_card(self.weights).model_dump(mode="json", exclude={"metrics"})
-        return hashlib.sha256(json.dumps([super().settings_sha256(), card], sort_keys=True).encode()).hexdigest()
+        identity = [super().settings_sha256(), card, has_bf16()]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Find the organs of the triggering series."""
@@ -212,7 +215,7 @@ class Segmentation(Pipeline):
 
     def _finder(self) -> OrganFinder:
         try:
-            return load_organ_finder(self.weights, bf16=True, mirror=self.mirror)
+            return load_organ_finder(self.weights, bf16=has_bf16(), mirror=self.mirror)
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 
