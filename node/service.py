@@ -69,7 +69,7 @@ class Node:
         intake = Intake(self._storage, self.ledger)
         self._scp = StorageSCP(settings, config.peers, intake, self._association_ended, self._outbox.on_commitment)
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._page = Page(settings.web, self.ledger) if settings.web else None
+        self._page = Page(settings.web, self.ledger, self._storage) if settings.web else None
         self._started = ExitStack()
         self._turned_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="service loop")

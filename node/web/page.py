@@ -5,22 +5,27 @@ import threading
 from pathlib import Path
 
 import uvicorn
+from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
 
 from node.config import Web
 from node.errors import NodeError
 from node.ledger import Ledger
+from node.storage import Storage
 from node.view import alarms, counts, full_record, job_record
+from node.web.charts import chart_svg
+from pipelines.finding_bars import findings_table
+from pipelines.stability import QUALITY_PICTURE, Finding
 
 JOBS_SHOWN = 100
 STOP_TIMEOUT_S = 10.0
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'",
     "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
@@ -28,7 +33,7 @@ HEADERS = {
 templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 
-def application(ledger: Ledger) -> Starlette:
+def application(ledger: Ledger, storage: Storage) -> Starlette:
     """The page's routes."""
 
     def overview(request: Request) -> Response:
@@ -41,23 +46,41 @@ def application(ledger: Ledger) -> Starlette:
             record = full_record(ledger, request.path_params["job_id"])
         except NodeError as error:
             raise HTTPException(404, str(error)) from error
-        return templates.TemplateResponse(request, "job.html", {"job": record}, headers=HEADERS)
+        context = {"job": record, "has_picture": storage.result_file(record["id"], QUALITY_PICTURE).is_file()}
+        if record["result"]:
+            findings = [Finding.model_validate(one) for one in record["result"]["findings"]]
+            charts = ledger.trends.of_result(record["result"]["id"])
+            # Both escape what they are given.
+            context["findings"] = Markup(findings_table(findings)) if findings else ""
+            context["charts"] = [(chart, Markup(chart_svg(chart))) for chart in charts]
+        return templates.TemplateResponse(request, "job.html", context, headers=HEADERS)
+
+    def picture(request: Request) -> Response:
+        path = storage.result_file(request.path_params["job_id"], QUALITY_PICTURE)
+        if not path.is_file():
+            raise HTTPException(404, "there is no picture")
+        return FileResponse(path, media_type="image/png", headers=HEADERS)
 
     def status(request: Request) -> Response:
         return JSONResponse(counts(ledger), headers=HEADERS)
 
     return Starlette(
-        routes=[Route("/", overview), Route("/jobs/{job_id:int}", job), Route("/status.json", status)],
+        routes=[
+            Route("/", overview),
+            Route("/jobs/{job_id:int}", job),
+            Route("/jobs/{job_id:int}/picture.png", picture),
+            Route("/status.json", status),
+        ],
     )
 
 
 class Page:
     """The server of the page, on a thread of its own."""
 
-    def __init__(self, settings: Web, ledger: Ledger) -> None:
+    def __init__(self, settings: Web, ledger: Ledger, storage: Storage) -> None:
         self._settings = settings
         self._server = uvicorn.Server(
-            uvicorn.Config(application(ledger), log_config=None, access_log=False, server_header=False)
+            uvicorn.Config(application(ledger, storage), log_config=None, access_log=False, server_header=False)
         )
         self._thread: threading.Thread | None = None
 
