@@ -1,5 +1,7 @@
 """The command that lists the control charts: trend."""
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ from rich.table import Table
 from node.commands.options import ConfigOption, JsonOption, existing_ledger
 from node.config import load_config
 from node.errors import NodeError
-from node.view import trend_record
+from node.view import Record, trend_record
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,9 +35,19 @@ def trend(
     if as_json:
         Console().print_json(data=records)
         return
-    table = Table("pipeline", "device", "finding", "points", "last", "mean", "sigma", "unit", "state")
-    for one in records:
+    if not records:
+        Console().print("no result has been filed yet")
+    # The ledger has them in this order.
+    for (name, device), charts in groupby(records, lambda one: (one["pipeline"], one["device"])):
+        _print_charts(f"{name}, {device}", charts)
+
+
+def _print_charts(title: str, charts: Iterable[Record]) -> None:
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("finding", no_wrap=True)
+    for column in ("points", "last", "mean", "sigma", "unit", "state"):
+        table.add_column(column)
+    for one in charts:
         numbers = ("" if one[key] is None else f"{one[key]:.3g}" for key in ("last", "mean", "sigma"))
-        words = (escape(str(one[key])) for key in ("pipeline", "device", "finding", "points"))
-        table.add_row(*words, *numbers, escape(one["unit"]), one["state"])
-    Console().print(table if records else "no result has been filed yet")
+        table.add_row(escape(one["finding"]), str(one["points"]), *numbers, escape(one["unit"]), one["state"])
+    Console().print(table)

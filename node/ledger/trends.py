@@ -55,6 +55,11 @@ class Chart:
         """Nelson's rules that the last point broke."""
         return tuple(self.points[-1].rules)
 
+    @property
+    def varies(self) -> bool:
+        """Whether there is more to see than one value that never changed."""
+        return len(self.points) == 1 or len({point.value for point in self.points}) > 1
+
     def sentence(self) -> str:
         """How the chart stands, for a person."""
         if self.baseline is None:
