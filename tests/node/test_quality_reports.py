@@ -13,6 +13,8 @@ from tests.peers import PEERS, ROLES, config_folder, running_node
 from tests.waiting import wait_until
 
 SLICES = 5
+DEADLINE_S = 120.0
+"""The first report of a worker waits for its libraries."""
 
 
 def judged(shift_mm: float, **changes: Any) -> dict[str, Any]:
@@ -30,7 +32,10 @@ def kinds(peer: Pacs) -> list[str]:
 
 
 def test_a_held_quality_report_goes_with_its_result_to_the_peers_that_take_one(tmp_path: Path) -> None:
-    with pacs(ae_title="ARCHIVE") as archive, pacs(ae_title="TPS") as tps:
+    with (
+        pacs(ae_title="ARCHIVE", takes=[CTImageStorage, Comprehensive3DSRStorage]) as archive,
+        pacs(ae_title="TPS") as tps,
+    ):
         may = {"echo", "store"}
         peers = {
             **PEERS,
@@ -45,8 +50,8 @@ def test_a_held_quality_report_goes_with_its_result_to_the_peers_that_take_one(t
         with running_node(config) as running:
             ledger, receivers = running.node.ledger, running.node._config.receivers
             send(new_ct_series(SLICES), running.address)
-            wait_until(lambda: len(archive.datasets) == len(tps.datasets) == SLICES and ledger.decisions.counts())
-            wait_until(lambda: ledger.decisions.counts() == {"released": 1, "held": 1})
+            wait_until(lambda: ledger.decisions.counts() == {"released": 1, "held": 1}, DEADLINE_S)
+            wait_until(lambda: ledger.deliveries.counts() == {"delivered": 2}, DEADLINE_S)
             # The other result was sent, without a report, for its file asks for none.
             assert kinds(archive) == kinds(tps) == [str(CTImageStorage)] * SLICES
             (held,) = [one for one in ledger.jobs.all() if one.pipeline == "held"]
@@ -57,7 +62,7 @@ def test_a_held_quality_report_goes_with_its_result_to_the_peers_that_take_one(t
             assert {QUALITY_PAGE, QUALITY_PICTURE} <= {path.name for path in folder.iterdir()}
             ledger.decisions.release(result.id, "Ohta", "a test", lambda modality: receivers("held", modality))
             running.node.wake()
-            wait_until(lambda: len(archive.datasets) == 2 * SLICES + 1 and len(tps.datasets) == 2 * SLICES)
+            wait_until(lambda: ledger.deliveries.counts() == {"delivered": 5}, DEADLINE_S)
     assert kinds(archive).count(str(Comprehensive3DSRStorage)) == 1
     assert kinds(tps) == [str(CTImageStorage)] * 2 * SLICES
     assert {one.finding for one in charts} > {"edge_shift_mm"}
