@@ -66,4 +66,4 @@ def test_a_held_quality_report_goes_with_its_result_to_the_peers_that_take_one(t
     assert kinds(archive).count(str(Comprehensive3DSRStorage)) == 1
     assert kinds(tps) == [str(CTImageStorage)] * 2 * SLICES
     assert {one.finding for one in charts} > {"edge_shift_mm"}
-    assert {one.device for one in charts} == {"not stated"}
+    assert {one.device for one in charts} == {"Maker"}
