@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage, SpatialRegistrationStorage
 
-from models.placed_image import field_of_view
 from models.rigid_registration import RigidRegistration
 from pipelines.base import InputRejected, Inputs, Need, Outcome, Progress, no_progress
 from pipelines.dicom.carried_structures import carried_over, check_one_patient
@@ -18,7 +17,7 @@ from pipelines.dicom.registration import Registration, image_registration, usabl
 from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set import read_structure_set
 from pipelines.dicom.structure_set_writing import check_transverse
-from pipelines.image_registration import as_given, registered
+from pipelines.image_registration import as_given, registered, seen_voxels
 from pipelines.integrity import identity_finding
 from pipelines.organ_agreement import agreement, measured
 from pipelines.organ_reading_back import read_back_findings
@@ -63,7 +62,7 @@ class DailySegmentation(Segmentation):
             day,
             way.matrix,
             origin,
-            seen=_seen(day),
+            seen=seen_voxels(day),
             registration_uid=registration.SOPInstanceUID,
         )
         progress(0.9, "measuring")
@@ -101,11 +100,6 @@ def _only_file(inputs: Inputs, role: str) -> Path:
 
 def _registrations(inputs: Inputs) -> list[Registration]:
     return usable_registrations(path for one in inputs.linked.get("registration", ()) for path in one.paths)
-
-
-def _seen(day: ImageSeries) -> NDArray[np.bool_]:
-    """Where the scanner has data: all that is no padding, or the circle of a cone beam that states none."""
-    return ~day.padding_zyx if day.padding_zyx.any() else field_of_view(day.volume.array_zyx)
 
 
 def _of_registration(way: RigidRegistration) -> Iterator[Finding]:

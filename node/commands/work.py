@@ -1,4 +1,4 @@
-"""Commands about what the ledger knows: jobs, show, retry, release, reject, collect, audit."""
+"""Commands about what the ledger knows: jobs, show, retry, release, reject, collect."""
 
 from typing import Annotated, Any
 
@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from node import approval
 from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
 from node.config import Config, load_config
 from node.errors import NodeError
@@ -19,8 +20,6 @@ ResultArgument = Annotated[int, typer.Argument(metavar="RESULT", help="Id of a r
 DecidedBy = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; goes into the audit trail.")]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Goes into the audit trail.")]
 
-audit = typer.Typer(help="The audit trail.")
-
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -30,7 +29,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(release)
     app.command()(reject)
     app.command()(collect)
-    app.add_typer(audit, name="audit")
 
 
 def jobs(
@@ -97,11 +95,7 @@ def release(result: ResultArgument, by: DecidedBy, why: WhyOption, config: Confi
     """Send a held result after all."""
     settings = load_config(config)
     ledger = existing_ledger(settings)
-    pipeline = ledger.decisions.pipeline_of(result)
-    if pipeline not in settings.pipelines:
-        raise NodeError(f"the configuration has no pipeline {pipeline}")
-    four_eyes = settings.pipelines[pipeline].four_eyes
-    sent = ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality), four_eyes)
+    sent = approval.release(settings, ledger, result, by, why)
     ledger.close()
     typer.echo(
         f"result {result} is released" if sent else f"result {result} stays held until a second person releases it"
@@ -134,17 +128,6 @@ def collect(
         for reason, count in outcome.left_out.items():
             typer.echo(f"{rule.name}: {count} series left out: {reason}")
     ledger.close()
-
-
-@audit.command("verify")
-def verify(config: ConfigOption = None) -> None:
-    """Check the chain of events; exit status 1 where it is broken."""
-    ledger = existing_ledger(load_config(config))
-    broken = ledger.events.first_broken()
-    ledger.close()
-    if broken is not None:
-        raise NodeError(f"the audit trail is broken at event {broken}")
-    typer.echo("the audit trail is whole")
 
 
 def _print_record(record: dict[str, Any]) -> None:

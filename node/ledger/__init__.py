@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from node.ledger.audited import AuditedLedger
 from node.ledger.database import Database
 from node.ledger.decisions import DecisionLedger
 from node.ledger.deliveries import DeliveryLedger
@@ -30,6 +31,7 @@ class Ledger:
         self.trends = TrendLedger(self._database)
         self.removal = RemovalLedger(self._database, committing_peers)
         self.events = EventLedger(self._database)
+        self.audited = AuditedLedger(self._database)
 
     def close(self) -> None:
         """Close all connections."""

@@ -28,6 +28,14 @@ class DecisionLedger:
             raise NodeError(f"there is no result {result_id}")
         return pipeline
 
+    def job_of(self, result_id: int) -> int:
+        """The job that has made the result; raises NodeError if there is no such result."""
+        with self._database.read() as session:
+            job_id = session.scalar(select(Result.job_id).where(Result.id == result_id))
+        if job_id is None:
+            raise NodeError(f"there is no result {result_id}")
+        return job_id
+
     def first_release_of(self, result_id: int) -> str | None:
         """Who has released a result that still needs a second person; None where nobody has."""
         with self._database.read() as session:

@@ -9,7 +9,6 @@ from starlette.testclient import TestClient
 from node.config import load_config
 from node.ledger import Ledger
 from node.service import Node
-from node.storage import Storage
 from node.view import alarms, counts
 from node.web.page import application
 from pipelines.stability import Verdict
@@ -54,8 +53,8 @@ def test_an_alarm_is_over_when_a_person_has_decided_or_nobody_has_to(held: Cours
     assert counts(held.ledger)["results"] == ({} if ends == "superseded" else {ends: 1})
 
 
-def test_the_page_shows_what_is_held_too_long(held: Course, tmp_path: Path) -> None:
-    page = TestClient(application(held.ledger, Storage(tmp_path)))
+def test_the_page_shows_what_is_held_too_long(held: Course) -> None:
+    page = TestClient(application(held.ledger))
     assert "Held too long" not in page.get("/").text
     raised(held)
     assert 'Result 1 of <a href="/jobs/1">job 1</a> is held since' in page.get("/").text

@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def address(ledger: Ledger, tmp_path: Path) -> Iterator[str]:
-    page = Page(Web(port=0), ledger, Storage(tmp_path))
+    page = Page(Web(port=0), ledger, storage=Storage(tmp_path))
     host, port = page.start()
     yield f"http://{host}:{port}"
     page.stop()
