@@ -6,6 +6,7 @@ It reads and changes nothing, unless the site lets persons decide on it (node/we
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from markupsafe import Markup
@@ -59,7 +60,7 @@ def application(ledger: Ledger, decisions: Decisions | None = None, storage: Sto
             record = full_record(ledger, request.path_params["job_id"])
         except NodeError as error:
             raise HTTPException(404, str(error)) from error
-        context = {"job": record, "token": token, "has_picture": picture_of(record["id"]) is not None}
+        context: dict[str, Any] = {"job": record, "token": token, "has_picture": picture_of(record["id"]) is not None}
         if record["result"]:
             findings = [Finding.model_validate(one) for one in record["result"]["findings"]]
             charts = ledger.trends.of_result(record["result"]["id"])

@@ -16,10 +16,13 @@ def head() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     return image
 
 
-def colours(png: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def colours(png: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Pixels that are red beyond doubt."""
     image = imread(png)
-    return (image[..., 0] > 0.35) & (image[..., 1] < 0.15) & (image[..., 2] < 0.3)
+    red: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = (
+        (image[..., 0] > 0.35) & (image[..., 1] < 0.15) & (image[..., 2] < 0.3)
+    )
+    return red
 
 
 def test_a_lesion_that_was_added_is_red_in_the_difference_and_nothing_else_is(tmp_path: Path) -> None:
