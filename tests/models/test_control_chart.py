@@ -49,6 +49,7 @@ def test_each_rule_is_broken_by_its_own_pattern_and_no_less(
     # On the other side of the mean, in another unit, it is the same.
     assert broken_rules((5.0 - 10.0 * values).tolist(), Baseline(mean=5.0, sigma=10.0)) == (rule,)
     assert rule not in broken_rules([*before, *breaking[:-1], last_that_does_not], STANDARD)
+    assert rule not in broken_rules(breaking[1:], STANDARD)
 
 
 def test_a_count_that_was_always_the_same_breaks_the_first_rule_when_it_changes() -> None:
