@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from models.control_chart import LEAST_BASELINE, RULES, Baseline
 from node import site_names
 from node.connections import PeerTls, Port, ServerTls, Settings, Syslog
 from node.errors import ConfigError
@@ -138,6 +139,21 @@ class SiteLabelling(Settings):
         return Labelling(self.content_qualification, self.not_for_treatment)
 
 
+class TrendSettings(Settings):
+    """The control charts of the findings of one pipeline; there is one for each finding and device."""
+
+    first: int = Field(default=20, ge=LEAST_BASELINE)
+    """So many results make the baseline of a chart that has none stated."""
+    baselines: dict[str, Baseline] = Field(default_factory=dict)
+    """Mean and sigma by the name of a finding, as measured at commissioning."""
+    alarm_rules: frozenset[Annotated[int, Field(ge=1, le=len(RULES))]] = frozenset({1, 2, 3, 5})
+    """Nelson's rules that raise an alarm; the others are only shown.
+
+    In 60 000 values by chance alone each of these four begins to be broken at 0.2 to 0.3 % of the values, together at
+    0.9 %; all eight would make it 1.5 %, on each of some ten charts.
+    """
+
+
 class PipelineSettings(Settings):
     """One file of pipelines/."""
 
@@ -154,6 +170,9 @@ class PipelineSettings(Settings):
     """A result that is held for longer raises an alarm."""
     shadow: bool = False
     """Its results are judged and kept, and go nowhere."""
+    quality_report: bool = True
+    """A quality report (SR) and a page are made beside each result; peers that `receives` no SR are not sent any."""
+    trend: TrendSettings = TrendSettings()
     enabled: bool = True
 
 

@@ -114,6 +114,7 @@ def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_
         trigger=trigger,
         linked=tuple(linked),
         labelling=settings.labelling.labelling(),
+        quality_report=settings.quality_report,
         output_dir=output_dir,
     )
 

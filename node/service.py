@@ -80,7 +80,7 @@ class Node:
         messages = Messages(settings.ae_title, config.peers, settings.audit.patient_ids)
         self._audit = AuditTrail(settings, messages, self.ledger)
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._page = _page(config, self.ledger)
+        self._page = _page(config, self.ledger, self._storage)
         self._started = ExitStack()
         self._turned_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="service loop")
@@ -254,8 +254,8 @@ class Node:
         self._retriever.fetch(patient_id, roles, held)
 
 
-def _page(config: Config, ledger: Ledger) -> Page | None:
+def _page(config: Config, ledger: Ledger, storage: Storage) -> Page | None:
     web = config.node.web
     if web is None:
         return None
-    return Page(web, ledger, Decisions(config, ledger) if web.decisions else None)
+    return Page(web, ledger, Decisions(config, ledger) if web.decisions else None, storage)

@@ -121,6 +121,9 @@ class Pipeline(BaseModel, ABC):
 
     needs: ClassVar[Mapping[str, Need]] = {}
     produces: ClassVar[frozenset[UID]]
+    reports_quality: ClassVar[bool] = True
+    """Whether a quality report and a page are made beside its results; False where a result says itself what was found
+    about it, or holds nothing that a model has made."""
 
     name: str
     """Name of the configuration file, without its ending; the same class may serve several."""

@@ -31,6 +31,8 @@ class BrainCt(Pipeline):
     """A structured report and a page from the triggering head CT."""
 
     produces: ClassVar[frozenset[UID]] = frozenset({Comprehensive3DSRStorage, EncapsulatedPDFStorage})
+    # Its own report says what was found.
+    reports_quality: ClassVar[bool] = False
 
     weights: str
     """Name of a shipped model, or path of a `.json` file with its card beside it."""

@@ -59,6 +59,8 @@ class DeltaRadiomics(Pipeline):
         "treatment_record": Need(at_least=0, at_most=None, tied=Tie.PATIENT, earlier=True),
     }
     produces: ClassVar[frozenset[UID]] = frozenset({Comprehensive3DSRStorage, EncapsulatedPDFStorage})
+    # Its own report says what was found.
+    reports_quality: ClassVar[bool] = False
 
     weights: str
     """Name of a shipped model, or path of a `.json` file with its card beside it."""

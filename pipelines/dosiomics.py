@@ -63,6 +63,8 @@ class Dosiomics(Pipeline):
         "planning_ct": Need(at_least=0),
     }
     produces: ClassVar[frozenset[UID]] = frozenset({Comprehensive3DSRStorage, EncapsulatedPDFStorage})
+    # Its own report says what was found.
+    reports_quality: ClassVar[bool] = False
 
     weights: str
     """Name of a shipped model, or path of a `.json` file with its card beside it."""

@@ -28,6 +28,7 @@ from pipelines.base import (
 )
 from pipelines.dicom.elements import text
 from pipelines.dicom.writing import file_bytes, put, write_whole
+from pipelines.quality_page import write_quality_page
 from pipelines.stability import Finding, Verdict, verdict_of
 
 REPORT_NAME = "report.json"
@@ -69,6 +70,8 @@ class JobOrder(_Record):
     linked: tuple[OrderedSeries, ...] = ()
     labelling: Labelling = Labelling()
     predecessors: tuple[Predecessor, ...] = ()
+    quality_report: bool = True
+    """Whether a quality report and a page are made, where the pipeline makes any."""
     output_dir: Path
 
     def inputs(self) -> Inputs:
@@ -111,6 +114,8 @@ class WrittenSeries(_Record):
     modality: str
     description: str
     instances: tuple[WrittenInstance, ...]
+    is_quality_report: bool = False
+    """Whether it tells how the others were judged."""
 
 
 class JobReport(_Record):
@@ -184,7 +189,7 @@ def execute(order: JobOrder, progress: Progress = no_progress) -> JobReport:
         )
     else:
         _check_produced(pipeline, outcome)
-        report = _written(outcome, order.output_dir, started)
+        report = _written(pipeline, order, outcome, started)
     write_whole(order.output_dir / REPORT_NAME, report.model_dump_json(indent=1).encode())
     progress(1.0, report.status)
     return report
@@ -223,11 +228,21 @@ def _check_produced(pipeline: Pipeline, outcome: Outcome) -> None:
         raise PipelineError(f"{pipeline.name} made {names}, which it does not declare")
 
 
-def _written(outcome: Outcome, output_dir: Path, started: float) -> JobReport:
+def _written(pipeline: Pipeline, order: JobOrder, outcome: Outcome, started: float) -> JobReport:
     verdict = verdict_of(outcome.findings)
     if verdict is not Verdict.RELEASE:
         _label(outcome)
-    series = [_written_series(datasets, output_dir, index) for index, datasets in enumerate(outcome.series, start=1)]
+    folder = order.output_dir
+    series = [_written_series(datasets, folder, index) for index, datasets in enumerate(outcome.series, start=1)]
+    # Without any finding the result is held, and there is nothing that a report could say.
+    if order.quality_report and pipeline.reports_quality and outcome.findings:
+        # Brings highdicom along, which a job without a report does without.
+        from pipelines.quality import quality_report_of
+
+        report = quality_report_of(pipeline, order.inputs(), outcome)
+        written = _written_series([report], folder, len(series) + 1)
+        series.append(written.model_copy(update={"is_quality_report": True}))
+        write_quality_page(order.trigger.paths, _paths(series, folder), outcome.findings, folder, pipeline.name)
     return JobReport(
         status=JobStatus.FINISHED,
         series=tuple(series),
@@ -235,6 +250,14 @@ def _written(outcome: Outcome, output_dir: Path, started: float) -> JobReport:
         verdict=verdict,
         seconds=time.monotonic() - started,
     )
+
+
+def _paths(series: Sequence[WrittenSeries], folder: Path) -> dict[str, list[Path]]:
+    """Files of the first series of each modality."""
+    found: dict[str, list[Path]] = {}
+    for one in series:
+        found.setdefault(one.modality, [folder / instance.file for instance in one.instances])
+    return found
 
 
 def _label(outcome: Outcome) -> None:

@@ -9,11 +9,12 @@ from rich.table import Table
 
 from node import approval
 from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
-from node.config import load_config
+from node.config import Config, load_config
 from node.errors import NodeError
 from node.ledger.schema import JobState
 from node.storage import Storage
 from node.view import full_record, job_record, moment
+from pipelines.stability import QUALITY_PAGE
 
 ResultArgument = Annotated[int, typer.Argument(metavar="RESULT", help="Id of a result; see rtnode show.")]
 DecidedBy = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; goes into the audit trail.")]
@@ -54,13 +55,24 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all about one job: inputs, findings, deliveries and what happened."""
-    ledger = existing_ledger(load_config(config))
-    record = full_record(ledger, job_id)
+    settings = load_config(config)
+    ledger = existing_ledger(settings)
+    record = {**full_record(ledger, job_id), "page": _page_of(settings, job_id)}
     ledger.close()
     if as_json:
         Console().print_json(data=record)
     else:
         _print_record(record)
+
+
+def _page_of(settings: Config, job_id: int) -> dict[str, str | None]:
+    """Where a person can look at the job: on the status page, and in the file beside the result."""
+    web = settings.node.web
+    file = settings.node.state_dir.resolve() / "results" / str(job_id) / QUALITY_PAGE
+    return {
+        "address": f"http://{web.bind}:{web.port}/jobs/{job_id}" if web and web.port else None,
+        "file": str(file) if file.is_file() else None,
+    }
 
 
 def retry(
@@ -121,9 +133,12 @@ def collect(
 def _print_record(record: dict[str, Any]) -> None:
     console = Console()
     console.print(f"job {record['id']} of {record['pipeline']}: {record['state']} {record['reason'] or ''}")
+    for where in filter(None, record["page"].values()):
+        console.print(f"page: {where}", soft_wrap=True)
     for title, rows in (
         ("inputs", record["inputs"]),
         ("findings", record["result"]["findings"] if record["result"] else []),
+        ("trend", record["trend"]),
         ("deliveries", record["deliveries"]),
         ("events", record["events"]),
     ):

@@ -11,6 +11,7 @@ from node.ledger.jobs import JobLedger
 from node.ledger.removal import RemovalLedger
 from node.ledger.series import SeriesLedger
 from node.ledger.succession import SuccessionLedger
+from node.ledger.trends import TrendLedger
 
 
 class Ledger:
@@ -27,6 +28,7 @@ class Ledger:
         self.succession = SuccessionLedger(self._database)
         self.deliveries = DeliveryLedger(self._database)
         self.decisions = DecisionLedger(self._database)
+        self.trends = TrendLedger(self._database)
         self.removal = RemovalLedger(self._database, committing_peers)
         self.events = EventLedger(self._database)
         self.audited = AuditedLedger(self._database)

@@ -51,6 +51,7 @@ class What(StrEnum):
     RESULT_REJECTED = "result rejected"
     RESULT_HELD_TOO_LONG = "result held too long"
     RESULT_IN_SHADOW = "result kept in shadow"
+    TREND_ALARM = "trend alarm"
     DELIVERY_QUEUED = "delivery queued"
     DELIVERY_SENDING = "delivery sending"
     DELIVERY_DELIVERED = "delivery delivered"

@@ -24,6 +24,7 @@ from node.ledger.schema import (
     Series,
 )
 from node.ledger.succession import free_key, jobs_that_wait, supersede_others
+from node.ledger.trends import Process, add_points
 from pipelines.stability import Finding, Verdict
 
 
@@ -55,6 +56,8 @@ class Made:
     peers_of_modality: Mapping[str, Sequence[str]]
     is_shadow: bool = False
     """Whatever the verdict, it is sent to nobody, and nobody has to decide on it."""
+    process: Process | None = None
+    """Whose control charts the findings go into; None: into none."""
 
 
 class JobLedger:
@@ -151,6 +154,8 @@ class JobLedger:
             row.state, row.finished_at, row.reason = JobState.FINISHED, datetime.now(UTC), None
             events.append(session, What.JOB_FINISHED, f"job/{row.id}")
             result = _new_result(session, row.id, made)
+            if made.process is not None:
+                add_points(session, row.pipeline, result, made.findings, made.process)
             if result.state == ResultState.RELEASED:
                 queue_deliveries(session, result.id, made.instances, made.peers_of_modality)
             return result.id

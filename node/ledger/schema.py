@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -101,7 +102,7 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, str: String, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, str: String, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
 class Series(Table):
@@ -234,6 +235,35 @@ class ResultInstance(Table):
     transfer_syntax_uid: Mapped[str]
     path: Mapped[str]
     sha256: Mapped[str]
+    is_quality_report: Mapped[bool | None]
+    """None in rows of an older version, which made none."""
+
+
+class TrendPoint(Table):
+    """The value of one finding of one result, as a point of a control chart.
+
+    A chart is of one device, one pipeline with one model and settings, and one finding; `rules` are those of Nelson's
+    that the point broke when it came.
+    """
+
+    __tablename__ = "trend_points"
+    __table_args__ = (
+        UniqueConstraint("result_id", "finding"),
+        Index("ix_trend_points_chart", "pipeline", "finding", "device", "settings_sha256"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    device: Mapped[str]
+    pipeline: Mapped[str]
+    settings_sha256: Mapped[str] = mapped_column(String(64))
+    finding: Mapped[str]
+    unit: Mapped[str]
+    value: Mapped[float]
+    mean: Mapped[float | None]
+    sigma: Mapped[float | None]
+    rules: Mapped[list[Any]]
+    at: Mapped[datetime]
 
 
 class Delivery(Table):

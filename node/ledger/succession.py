@@ -179,6 +179,8 @@ def _reports(session: Session, results: Select[int]) -> list[Predecessor]:
         .join(Job, Job.id == Result.job_id)
         .join(Series, Series.id == Job.series_id)
         .where(Result.id.in_(results), ResultInstance.sop_class_uid.in_(REPORTS))
+        # How a result was judged is no part of the patient's course.
+        .where(ResultInstance.is_quality_report.is_not(True))
         .order_by(ResultInstance.id)
     )
     return [

@@ -6,6 +6,8 @@ PS3.16 TID 1500 Measurement Report, TID 1411 Volumetric ROI Measurements and Qua
 Measurement and Qualitative Evaluation Group, TID 1502 Time Point Context
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from highdicom.sr import CodedConcept, CompositeContentItem, ContentItem
@@ -111,6 +113,7 @@ def quality_report(
     limits: Mapping[str, Limits] | None = None,
     remarks: Sequence[str] = (),
     predecessors: Sequence[Predecessor] = (),
+    source: Dataset | None = None,
 ) -> Dataset:
     """How a result was judged as a Comprehensive 3D SR: every finding with value, unit, limits and verdict.
 
@@ -121,7 +124,10 @@ def quality_report(
     evidence
         Headers of the result and of what it was made from.
     limits
-        Of the findings, by name.
+        Of findings that do not state their own, by name.
+    source
+        Header of the image whose patient, study, equipment and dates the report takes; None: the newest of the
+        evidence, which may be the result.
 
     Raises
     ------
@@ -137,8 +143,14 @@ def quality_report(
         container(codes.DCM.ImagingMeasurements, _findings_groups(findings, limits or {}, origin)),
         *_remark_items(remarks),
     ]
-    new = NewReport(QUALITY, title, _QUALITY_PLACE)
-    return report_document(new, items, evidence, origin, predecessors)
+    new = NewReport(_quality_kind(findings), title, _QUALITY_PLACE)
+    return report_document(new, items, evidence, origin, predecessors, source)
+
+
+def _quality_kind(findings: Sequence[Finding]) -> str:
+    """Other findings on the same result, as by other limits of a site, make another report with other UIDs."""
+    said = json.dumps([finding.model_dump(mode="json") for finding in findings], sort_keys=True)
+    return f"{QUALITY} {hashlib.sha256(said.encode()).hexdigest()}"
 
 
 def _warning_items(sentences: Iterable[str]) -> Iterator[ContentItem]:
@@ -212,7 +224,7 @@ def _findings_groups(
     if not findings:
         return []
     verdict = text_item(own_code("verdict", "Verdict"), str(verdict_of(findings)))
-    measured = [_finding_item(one, limits.get(one.name)) for one in findings]
+    measured = [_finding_item(one, limits.get(one.name) or one.limits()) for one in findings]
     return [measurement_group("Findings", origin.uid("findings"), [verdict, *measured])]
 
 

@@ -83,6 +83,7 @@ def report_document(
     evidence: Sequence[Dataset],
     origin: Provenance,
     predecessors: Sequence[Predecessor] = (),
+    source: Dataset | None = None,
 ) -> Dataset:
     """A Comprehensive 3D SR document, unverified, in the study of the newest image.
 
@@ -97,6 +98,8 @@ def report_document(
         Headers of everything that was used, of any study; one that is named twice counts once.
     predecessors
         Earlier reports that this one replaces.
+    source
+        Header whose patient, study, equipment and dates it takes; None: that of the newest image.
 
     Raises
     ------
@@ -104,7 +107,7 @@ def report_document(
         If there is no evidence.
     """
     used = distinct(evidence)
-    newest = newest_image(used)
+    newest = source or newest_image(used)
     root = ContainerContentItem(codes.DCM.ImagingMeasurementReport, is_content_continuous=False, template_id="1500")
     root.ContentSequence = ContentSequence([*items])
     with warnings.catch_warnings():

@@ -212,10 +212,16 @@ def test_opening_again_keeps_the_queue(ledger_url: str, ledger: Ledger) -> None:
     again.close()
 
 
-COLUMNS_BEYOND = {
-    "0001": ["series.body_parts", "series.acquired_at", "jobs.predecessors", "result_instances.study_instance_uid"],
-    "0002": ["series.acquired_at", "jobs.predecessors", "result_instances.study_instance_uid"],
+ADDED = {
+    "0002": ["series.body_parts"],
+    "0003": ["series.acquired_at", "jobs.predecessors", "result_instances.study_instance_uid"],
+    "0004": ["result_instances.is_quality_report"],
 }
+COLUMNS_BEYOND = {
+    version: [column for later, columns in ADDED.items() if later > version for column in columns]
+    for version in ("0001", "0002", "0003")
+}
+TABLES_ADDED = {"0004": "trend_points"}
 
 
 @pytest.mark.parametrize("version", COLUMNS_BEYOND)
@@ -228,7 +234,7 @@ def test_an_upgrade_from_an_older_version_keeps_the_queue(ledger_url: str, ledge
     assert again.jobs.counts() == {JobState.QUEUED: 1, JobState.WAITING: 1}
     row = again.series.get(series.id)
     assert (row.revision, row.role, row.acquired_at, again.events.first_broken()) == (1, "cbct", None, None)
-    assert row.body_parts == ([] if version == "0002" else None)
+    assert row.body_parts == (None if version == "0001" else [])
     [job] = again.jobs.claim(1)
     assert (job.pipeline, again.succession.predecessors(job.id)) == ("copy", ())
     now = replace(SETTLED, body_parts=frozenset({"NECK", "HEAD"}), acquired_at=datetime(2025, 1, 20, 9, 30))
@@ -241,6 +247,8 @@ def _take_back_to(version: str, ledger_url: str) -> None:
     """The tables as the migrations up to this one make them, rows and all."""
     database = Database(ledger_url)
     with database.write() as session:
+        for table in (table for later, table in TABLES_ADDED.items() if later > version):
+            session.execute(text(f"DROP TABLE {table}"))
         for table, column in (name.split(".") for name in COLUMNS_BEYOND[version]):
             session.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
         session.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
