@@ -223,7 +223,7 @@ ENGINES: Mapping[str, Callable[[nn.Module], Run]] = {
 
 
 def _offered_names() -> tuple[str, ...]:
-    return tuple(name for name in ENGINES if _library_version(name) and (_has_bf16() or "bf16" not in name))
+    return tuple(name for name in ENGINES if _library_version(name) and (has_bf16() or "bf16" not in name))
 
 
 def _library_version(name: str) -> str:
@@ -235,7 +235,7 @@ def _library_version(name: str) -> str:
         return ""
 
 
-def _has_bf16() -> bool:
+def has_bf16() -> bool:
     """Whether the CPU multiplies in bfloat16 by itself; emulated, it is slower than float32."""
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))

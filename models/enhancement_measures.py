@@ -76,6 +76,21 @@ def enhancement_measures(
     return {**given.measures, **against_usual(changes, model.card.usual)}
 
 
+def measures_of_card(
+    model: EnhancementModel, before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
+) -> dict[str, float]:
+    """What the card of the model can judge, by name: all measures after a calibration, the first ones before.
+
+    A card that was written before the other measures were knows nothing of them, and would hold every result for it.
+    """
+    if model.card.usual:
+        return enhancement_measures(model, before_hu_zyx, after_hu_zyx, spacing_zyx_mm)
+    return {
+        **domain_measures(model.card.training_domain, before_hu_zyx, spacing_zyx_mm),
+        **stability_measures(before_hu_zyx, after_hu_zyx, spacing_zyx_mm),
+    }
+
+
 def input_measured(model: EnhancementModel, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> InputMeasured:
     """Measures of the input, by name: how far it is from what the model was trained on, and its faults.
 

@@ -58,6 +58,8 @@ def _quiet() -> Iterator[None]:
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No lower bound of the intensity range was set")
         warnings.filterwarnings("ignore", "Fixed bin size discretisation causes all intensities")
+        # Of fixed bins of intensities that are no HU: what unit they have, the settings say.
+        warnings.filterwarnings("ignore", "The intensities for this image")
         yield
 
 

@@ -67,8 +67,6 @@ def plausibility_measures(
     """
     found = {organ: mask for organ, mask in masks.items() if mask.any()}
     body = body_mask(hu_zyx)
-    departure = organ_hu_departure_sd(hu_zyx, found, card.usual)
-    missing = [card.usual.get(f"{organ.lower()}_found", 0.0) for organ, mask in masks.items() if not mask.any()]
     millilitres = {organ: float(mask.sum()) * float(np.prod(spacing_zyx_mm)) / 1000.0 for organ, mask in found.items()}
     return {
         **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm, body),
@@ -80,6 +78,18 @@ def plausibility_measures(
             (outside_part(volume, card.organ_ml.get(organ)) for organ, volume in millilitres.items()), default=0.0
         ),
         "sides_swapped": float(sides_swapped(found)),
+        **(_against_usual(card, hu_zyx, spacing_zyx_mm, masks, body) if card.usual else {}),
+    }
+
+
+def _against_usual(
+    card: Card, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, masks: Mapping[str, Mask], body: Mask
+) -> dict[str, float]:
+    """What only a card can judge that was calibrated; one that was not would hold every result for these."""
+    found = {organ: mask for organ, mask in masks.items() if mask.any()}
+    departure = organ_hu_departure_sd(hu_zyx, found, card.usual)
+    missing = [card.usual.get(f"{organ.lower()}_found", 0.0) for organ, mask in masks.items() if not mask.any()]
+    return {
         "missing_organ_share": max(missing, default=0.0),
         "organ_shift_mm": organ_shift_mm(hu_zyx, found, spacing_zyx_mm),
         **({} if departure is None else {"organ_hu_departure_sd": departure}),

@@ -106,6 +106,13 @@ def halved(image: PreparedImage) -> PreparedImage:
     return PreparedImage(_block_means(image.hu_zyx, factors), _coarser(image.affine, factors), *masks)
 
 
+def in_blocks(image: PlacedImage, pixel_mm: float) -> PlacedImage:
+    """The image with rows and columns averaged to about `pixel_mm`; slices stay. Not made finer."""
+    _, row_mm, column_mm = image.spacing_zyx_mm
+    factors = (1, max(1, round(pixel_mm / row_mm)), max(1, round(pixel_mm / column_mm)))
+    return PlacedImage(_block_means(image.hu_zyx, factors), _coarser(image.affine, factors))
+
+
 _LEAST_VOXELS = 24
 
 

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from node.commands import features, images, models, operation, phantom, show, study, work
+from node.commands import audit, features, images, models, operation, phantom, show, study, trend, work
 from node.errors import EX_CONFIG, ConfigError, NodeError
 from pipelines.base import PipelineError
 
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for group in (operation, work, images, models, study, features, phantom, show):
+for group in (operation, work, trend, audit, images, models, study, features, phantom, show):
     group.add_to(app)
 
 

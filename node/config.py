@@ -1,14 +1,16 @@
 """The configuration: YAML files of one folder, read once, by this module alone."""
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, model_validator
 
+from models.control_chart import LEAST_BASELINE, RULES, Baseline
+from node import site_names
+from node.connections import PeerTls, Port, ServerTls, Settings, Syslog
 from node.errors import ConfigError
 from node.roles import RoleRule
 from pipelines.base import Labelling, Pipeline
@@ -18,75 +20,39 @@ SEARCHED = (Path("config"), Path("/etc/rtnode"))
 """Folders looked into, in this order, when none is named."""
 EMBEDDED = tuple(Path(__file__).parents[level] / name for level, name in ((0, "default_config"), (1, "config")))
 """Where the examples lie: in an installed package, and in a checkout."""
-
 T = TypeVar("T")
 AeTitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5B\x5D-\x7E]*[\x21-\x5B\x5D-\x7E]$")]
 StructureName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_~!+-]{1,16}$")]
 """As TG-263 forms a name; without its ^, behind which anything may stand."""
 BodyPart = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 """A word of Body Part Examined; any, since sites write more than the standard's list (PS3.16 Annex L)."""
-Port = Annotated[int, Field(ge=0, le=65535)]
 Uid = Annotated[str, Field(max_length=64, pattern=r"^(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+$")]
 """A UID as a site may have to write one (PS3.5 9.1)."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Settle(_Settings):
+class Settle(Settings):
     """When a series counts as complete (ARCHITECTURE.md, settling)."""
 
     grace_s: float = Field(default=0.5, ge=0)
     quiet_s: float = Field(default=60.0, gt=0)
 
 
-class Web(_Settings):
-    """Where the status page listens; port 0 takes any free one."""
+class Web(Settings):
+    """Where the status page listens; port 0 takes any free one. `decisions`: it lets persons release and reject."""
 
     bind: str = "127.0.0.1"
     port: Port = 8080
+    decisions: bool = False
 
 
-class ServerTls(_Settings):
-    """TLS of the node's own port (PS3.15 B.12)."""
+class Audit(Settings):
+    """What leaves the audit trail as DICOM audit messages (PS3.15 A.5)."""
 
-    certificate: Path
-    key: Path
-    ca: Path | None = None
-    require_client_certificate: bool = True
-
-    @model_validator(mode="after")
-    def _needs_an_authority(self) -> "ServerTls":
-        if self.require_client_certificate and self.ca is None:
-            # Without it any certificate would do that one of the system's public authorities has issued.
-            raise ValueError("ca has to name the authority whose certificates the peers have")
-        return self
-
-    def context(self) -> ssl.SSLContext:
-        """The server's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca)
-        context.load_cert_chain(self.certificate, self.key)
-        context.verify_mode = ssl.CERT_REQUIRED if self.require_client_certificate else ssl.CERT_NONE
-        return context
+    syslog: Syslog | None = None
+    patient_ids: bool = False
 
 
-class PeerTls(_Settings):
-    """TLS towards one peer."""
-
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """The client's side; raises OSError (ssl.SSLError among them) if a file can not be used."""
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=self.ca)
-        if self.certificate:
-            context.load_cert_chain(self.certificate, self.key)
-        return context
-
-
-class DeliveryWaits(_Settings):
+class DeliveryWaits(Settings):
     """How long a delivery waits before the next attempt, and when it, or the peer's commitment, is given up."""
 
     first_wait_s: float = Field(default=10.0, gt=0)
@@ -95,7 +61,7 @@ class DeliveryWaits(_Settings):
     commit_within_h: float = Field(default=72.0, gt=0)
 
 
-class NodeSettings(_Settings):
+class NodeSettings(Settings):
     """node.yaml."""
 
     ae_title: AeTitle = "RTNODE"
@@ -114,6 +80,7 @@ class NodeSettings(_Settings):
     min_free_gib: float = Field(default=5.0, ge=0)
     max_attempts: int = Field(default=3, ge=1)
     delivery: DeliveryWaits = DeliveryWaits()
+    audit: Audit = Audit()
 
     @property
     def ledger_url(self) -> str:
@@ -121,7 +88,7 @@ class NodeSettings(_Settings):
         return f"sqlite:///{self.state_dir / 'ledger.sqlite3'}" if self.ledger == "sqlite" else self.ledger
 
 
-class Peer(_Settings):
+class Peer(Settings):
     """An Application Entity that the node knows (peers.yaml)."""
 
     ae_title: AeTitle
@@ -137,7 +104,7 @@ class Peer(_Settings):
         return self.receives is None or modality in self.receives
 
 
-class When(_Settings):
+class When(Settings):
     """Which settled series starts the pipeline."""
 
     role: str
@@ -146,16 +113,16 @@ class When(_Settings):
     incomplete: bool = False
 
 
-class Limits(_Settings):
+class Limits(Settings):
     """What a job may use before it is stopped."""
 
     time_s: float = Field(default=600.0, gt=0)
     memory_gib: float = Field(default=8.0, gt=0)
-    resources: dict[str, float] = {}
+    resources: dict[str, float] = Field(default_factory=dict)
     """Of the workers, such as `GPU: 1`; as announced to Dask by `--resources`."""
 
 
-class SiteLabelling(_Settings):
+class SiteLabelling(Settings):
     """How results are marked; leaving the mark away takes a named person."""
 
     content_qualification: Literal["RESEARCH", "SERVICE", "PRODUCT"] = "RESEARCH"
@@ -173,11 +140,26 @@ class SiteLabelling(_Settings):
         return Labelling(self.content_qualification, self.not_for_treatment)
 
 
-class PipelineSettings(_Settings):
+class TrendSettings(Settings):
+    """The control charts of the findings of one pipeline; there is one for each finding and device."""
+
+    first: int = Field(default=20, ge=LEAST_BASELINE)
+    """So many results make the baseline of a chart that has none stated."""
+    baselines: dict[str, Baseline] = Field(default_factory=dict)
+    """Mean and sigma by the name of a finding, as measured at commissioning."""
+    alarm_rules: frozenset[Annotated[int, Field(ge=1, le=len(RULES))]] = frozenset({1, 2, 3, 5})
+    """Nelson's rules that raise an alarm; the others are only shown.
+
+    In 60 000 values by chance alone each of these four begins to be broken at 0.2 to 0.3 % of the values, together at
+    0.9 %; all eight would make it 1.5 %, on each of some ten charts.
+    """
+
+
+class PipelineSettings(Settings):
     """One file of pipelines/."""
 
     class_path: str = Field(alias="class", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     when: When
     send_to: tuple[str, ...] = ()
     limits: Limits = Limits()
@@ -185,6 +167,15 @@ class PipelineSettings(_Settings):
     stability: SiteStability = SiteStability()
     """Limits of findings that the site sets in place of the model card's."""
     fetch_deadline_h: float = Field(default=24.0, ge=0)
+    four_eyes: bool = False
+    """A held result is sent only when two different persons have released it."""
+    alarm_h: float = Field(default=24.0, gt=0)
+    """A result that is held for longer raises an alarm."""
+    shadow: bool = False
+    """Its results are judged and kept, and go nowhere."""
+    quality_report: bool = True
+    """A quality report (SR) and a page are made beside each result; peers that `receives` no SR are not sent any."""
+    trend: TrendSettings = TrendSettings()
     enabled: bool = True
 
     def values(self) -> dict[str, Any]:
@@ -193,7 +184,7 @@ class PipelineSettings(_Settings):
         return {**self.settings, **stability}
 
 
-class CollectionRule(_Settings):
+class CollectionRule(Settings):
     """One data set of collections.yaml."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -262,7 +253,7 @@ def load_config(folder: Path | None = None) -> Config:
     files = sorted((folder / "pipelines").glob("*.yaml"))
     pipelines = {path.stem: _validated(path, TypeAdapter(PipelineSettings), None) for path in files}
     collections = _validated(folder / "collections.yaml", TypeAdapter(tuple[CollectionRule, ...]), [])
-    config = Config(folder, node, peers, roles, pipelines, collections)
+    config = Config(folder, node, peers, roles, _with_site_names(folder, pipelines), collections)
     _check_tls(config)
     _check_references(config)
     return config
@@ -271,6 +262,27 @@ def load_config(folder: Path | None = None) -> Config:
 def embedded_config(folder: Path | None = None) -> Config:
     """The configuration of the folder, else of the usual places, else the examples that come with the program."""
     return load_config(folder or _first((*SEARCHED, *EMBEDDED)))
+
+
+def site_structure_names(folder: Path | None) -> dict[str, str]:
+    """TG-263 names by the site's own names in lower case; none where the configuration folder has no such file.
+
+    Raises
+    ------
+    ConfigError
+        If the folder that was named is absent, or the file can not be used.
+    """
+    if folder and not folder.is_dir():
+        raise ConfigError(folder, "", "there is no such configuration folder")
+    path = (folder or _first(SEARCHED)) / site_names.FILE
+    return site_names.checked_names(_document(path, {}), path)
+
+
+def _with_site_names(folder: Path, pipelines: Mapping[str, PipelineSettings]) -> dict[str, PipelineSettings]:
+    asking = [name for name, one in pipelines.items() if site_names.asks_for_names(one.settings)]
+    named = {site_names.SETTING: site_structure_names(folder)} if asking else {}
+    changed = {name: {"settings": {**pipelines[name].settings, **named}} for name in asking}
+    return {name: one.model_copy(update=changed.get(name)) for name, one in pipelines.items()}
 
 
 def _first(folders: tuple[Path, ...]) -> Path:
@@ -305,6 +317,12 @@ def _check_tls(config: Config) -> None:
         raise ConfigError(
             config.folder / "node.yaml", "tls", f"certificate, key or ca can not be used: {error}"
         ) from error
+    syslog = config.node.audit.syslog
+    try:
+        if syslog and syslog.transport == "tls":
+            syslog.context()
+    except OSError as error:
+        raise ConfigError(config.folder / "node.yaml", "audit.syslog", f"can not be used: {error}") from error
     for name, peer in config.peers.items():
         try:
             if peer.tls:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from node.config import Config
+from node.device import device_of
 from node.engine import Engine
 from node.ledger import Ledger
 from node.ledger.jobs import JobInstances, Made
 from node.ledger.schema import Job, JobState, ResultInstance
-from node.storage import Storage
+from node.ledger.trends import Process
+from node.storage import Storage, page_files
 from pipelines.base import Pipeline
 from pipelines.execution import REPORT_NAME, JobOrder, JobReport, JobStatus, OrderedSeries
 
@@ -63,6 +65,8 @@ class Dispatch:
             trigger=trigger,
             linked=tuple(linked),
             labelling=settings.labelling.labelling(),
+            quality_report=settings.quality_report,
+            predecessors=self._ledger.succession.predecessors(job.id),
             output_dir=self._storage.attempt_folder(job.id, job.attempts),
         )
 
@@ -79,14 +83,24 @@ class Dispatch:
             peers_of_modality={
                 one.modality: self._config.receivers(job.pipeline, one.modality) for one in report.series
             },
+            is_shadow=self._config.pipelines[job.pipeline].shadow,
+            process=self._process(job),
         )
         result_id = self._ledger.jobs.finish(job, made)
         if result_id is None:
             self._storage.remove([f"{folder}/{REPORT_NAME}", *(instance.path for instance in made.instances)])
+            self._storage.remove(page_files(instance.path for instance in made.instances))
             log.warning("result dropped: the job was superseded while it ran", extra={"job": job.id})
             return
         extra = {"job": job.id, "result": result_id, "verdict": report.verdict.value, "seconds": report.seconds}
         log.info("job finished", extra=extra)
+
+    def _process(self, job: Job) -> Process:
+        """What the findings of a job are a sample of: one model with its settings on the images of one device."""
+        trigger = self._ledger.jobs.inputs(job.id)[0]
+        settings = self._config.pipelines[job.pipeline].trend
+        device = device_of(self._storage.absolute(path) for path in trigger.paths[:1])
+        return Process(device, self._pipelines[job.pipeline].settings_sha256(), settings)
 
     def _take_back_lost(self) -> None:
         """A job that runs for the ledger but not for the engine: handing it over or filing its result went wrong."""
@@ -112,6 +126,7 @@ class Dispatch:
 def _result_instances(report: JobReport, folder: str) -> list[ResultInstance]:
     return [
         ResultInstance(
+            study_instance_uid=series.study_instance_uid or None,
             series_instance_uid=series.series_instance_uid,
             modality=series.modality,
             sop_class_uid=instance.sop_class_uid,
@@ -119,6 +134,7 @@ def _result_instances(report: JobReport, folder: str) -> list[ResultInstance]:
             transfer_syntax_uid=instance.transfer_syntax_uid,
             path=f"{folder}/{instance.file}",
             sha256=instance.sha256,
+            is_quality_report=series.is_quality_report,
         )
         for series in report.series
         for instance in series.instances

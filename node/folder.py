@@ -11,10 +11,11 @@ from pydicom.tag import Tag
 
 from node.config import Config
 from node.errors import NodeError
+from node.graph import KnownSeries
 from node.headers import UnreadableInstance, read_header, text_of
 from node.ledger.schema import LinkKind
 from node.roles import RoleRule
-from node.routing import KnownSeries, Route, route, starts
+from node.routing import Route, route, starts
 from node.scu import Outgoing
 from node.series import assess
 from pipelines.base import Pipeline
@@ -113,6 +114,7 @@ def order_of(config: Config, plan: Plan, series: Sequence[FolderSeries], output_
         trigger=trigger,
         linked=tuple(linked),
         labelling=settings.labelling.labelling(),
+        quality_report=settings.quality_report,
         output_dir=output_dir,
     )
 
@@ -131,5 +133,6 @@ def _series(uid: str, instances: Mapping[str, Path], rules: Sequence[RoleRule]) 
         links=frozenset((LinkKind(kind), linked) for kind, linked in settlement.links),
         sop_instance_uids=frozenset(instances),
         body_parts=settlement.body_parts,
+        acquired_at=settlement.acquired_at,
     )
     return FolderSeries(known, text_of(header, "Modality"), paths, settlement.reason)

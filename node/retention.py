@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 
 from node.ledger import Ledger
-from node.storage import Storage
+from node.storage import Storage, page_files
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ class Retention:
             if not self._ledger.removal.forget(removal):
                 continue
             self._storage.remove(removal.paths)
+            # The picture shows the patient: it goes with the images that it was made of.
+            self._storage.remove(page_files(removal.paths) if removal.result_id is not None else ())
             removed += len(removal.paths)
         if removed:
             log.info("expired files removed", extra={"files": removed})

@@ -4,7 +4,7 @@ What is moved arrives at the node's own port like everything else; nothing here 
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydicom import Dataset, uid
 from pydicom.uid import UID
@@ -38,10 +38,18 @@ log = logging.getLogger(__name__)
 class Retriever:
     """The node as the requestor of priors."""
 
-    def __init__(self, peers: Mapping[str, Peer], rules: Sequence[RoleRule], scu: Scu) -> None:
+    def __init__(
+        self,
+        peers: Mapping[str, Peer],
+        rules: Sequence[RoleRule],
+        scu: Scu,
+        on_query: Callable[[str, Sequence[str]], None] = lambda name, modalities: None,
+    ) -> None:
         self._peers = {name: peer for name, peer in peers.items() if {"query", "retrieve"} <= peer.may}
         self._rules = rules
         self._scu = scu
+        self._on_query = on_query
+        """Told the peer's name and the modalities, before each query."""
         self._asked: set[str] = set()
 
     def is_prior(self, series_instance_uid: str) -> bool:
@@ -61,6 +69,7 @@ class Retriever:
         modalities = sorted({modality for role in roles for modality in self._modalities(role)})
         asked = 0
         for name, peer in self._peers.items():
+            self._on_query(name, modalities)
             try:
                 asked += self._fetch_from(peer, patient_id, modalities, held)
             except (DeliveryError, PeerRefused) as error:

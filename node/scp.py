@@ -141,12 +141,15 @@ class StorageSCP:
         intake: Intake,
         on_ended: Callable[[], None],
         on_commitment: CommitmentReport,
+        on_refused: Callable[[str, str], None],
     ) -> None:
         self._settings = settings
         self._peers = peers
         self._intake = intake
         self._on_ended = on_ended
         self._on_commitment = on_commitment
+        self._on_refused = on_refused
+        """Told host and AE title of who is no peer."""
         self.sendings = Sendings()
         self._may_store: WeakSet[Association] = WeakSet()
         """Decided once for each association: a peer's host may have to be looked up in the network."""
@@ -208,6 +211,7 @@ class StorageSCP:
         log.warning("association rejected: unknown peer", extra={"host": requestor.address})
         event.assoc.acse.send_reject(REJECTED_PERMANENT, SERVICE_USER, CALLING_AE_TITLE_NOT_RECOGNISED)
         event.assoc.kill()
+        self._on_refused(requestor.address, calling_ae_title)
 
     def _on_store(self, event: Event) -> Dataset:
         request = cast(C_STORE, event.request)

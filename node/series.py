@@ -25,6 +25,7 @@ from node.headers import (
 from node.ledger.schema import LinkKind, SeriesState
 from node.ledger.series import Settlement
 from node.roles import UNKNOWN_ROLE, RoleRule, role_of, tags_of
+from pipelines.dicom.acquisition_moment import MOMENT_ELEMENTS, acquisition_moment
 from pipelines.dicom.projection_scan import ScanFault, announced_views, scan_fault
 from pipelines.dicom.projection_views import VIEW_ELEMENTS
 from pipelines.dicom.stack import StackFault, stack_fault
@@ -112,7 +113,7 @@ def _assessment(headers: Sequence[Dataset], rules: Sequence[RoleRule]) -> Assess
     announced = _announced(headers, role)
     state, reason = _state(headers, role, announced)
     return Assessment(
-        Settlement(state, role, reason, links, body_parts),
+        Settlement(state, role, reason, links, body_parts, acquisition_moment(headers)),
         has_all_announced=0 < announced <= len(headers),
         is_lone_slice=len(headers) == 1 and _is_slice(headers[0]) and role not in ROLES_WITHOUT_STACK,
     )
@@ -169,7 +170,7 @@ def _sequences(dataset: Dataset) -> Iterable[Iterable[Dataset]]:
 
 
 def _header(path: Path, rules: Sequence[RoleRule]) -> Dataset:
-    tags = [Tag(keyword) for keyword in (*_IMAGE_KEYWORDS, *VIEW_ELEMENTS)] + tags_of(rules)
+    tags = [Tag(keyword) for keyword in (*_IMAGE_KEYWORDS, *VIEW_ELEMENTS, *MOMENT_ELEMENTS)] + tags_of(rules)
     header = read_image_header(path, _sorted(tags))
     return header if text_of(header, "SOPClassUID") in STACKS else read_header(path)
 

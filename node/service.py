@@ -7,7 +7,7 @@ any moment goes on from there.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,12 +15,16 @@ from typing import ParamSpec
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from node.audit.messages import Messages
+from node.audit.refusals import Refusals
+from node.audit.trail import AuditTrail
 from node.config import Config
 from node.delivery import Outbox
 from node.dispatch import Dispatch
 from node.engine import Engine
 from node.intake import Intake
 from node.ledger import Ledger
+from node.ledger.events import What
 from node.ledger.schema import Series
 from node.linking import Linking
 from node.notify import notify, watchdog_interval_s
@@ -30,6 +34,7 @@ from node.scp import StorageSCP
 from node.scu import Scu
 from node.series import Assessment, assess, is_final
 from node.storage import Storage
+from node.web.decisions import Decisions
 from node.web.page import Page
 
 WAKE_AT_LEAST_EVERY_S = 1.0
@@ -37,6 +42,8 @@ LONGEST_ROUND_S = 120.0
 """A loop that has not turned for so long hangs; systemd is no longer told that all is well."""
 COMMITMENT_CHECK_MIN = 10
 RETENTION_CHECK_H = 1
+ALARM_CHECK_MIN = 10
+AUDIT_EVERY_S = 5
 FETCH_AGAIN_MIN = 15
 
 log = logging.getLogger(__name__)
@@ -61,14 +68,19 @@ class Node:
         self._engine = Engine(settings, config.pipelines, self.wake)
         self._dispatch = Dispatch(config, self._pipelines, self.ledger, self._storage, self._engine)
         self._outbox = Outbox(self.ledger, self._storage, config.peers, settings.delivery, scu, self.wake)
-        self._retriever = Retriever(config.peers, config.roles, scu)
+        self._retriever = Retriever(config.peers, config.roles, scu, self._peer_queried)
         self._linking = Linking(config, self._pipelines, self.ledger, self._retriever.is_prior)
         self._fetching = ThreadPoolExecutor(max_workers=1, thread_name_prefix="retrieve")
         self._retention = Retention(settings.retention_days, self.ledger, self._storage)
         intake = Intake(self._storage, self.ledger)
-        self._scp = StorageSCP(settings, config.peers, intake, self._association_ended, self._outbox.on_commitment)
+        self._refusals = Refusals(self.ledger)
+        self._scp = StorageSCP(
+            settings, config.peers, intake, self._association_ended, self._outbox.on_commitment, self._peer_refused
+        )
+        messages = Messages(settings.ae_title, config.peers, settings.audit.patient_ids)
+        self._audit = AuditTrail(settings, messages, self.ledger)
         self._scheduler = BackgroundScheduler(timezone=UTC)
-        self._page = Page(settings.web, self.ledger) if settings.web else None
+        self._page = _page(config, self.ledger, self._storage)
         self._started = ExitStack()
         self._turned_s = time.monotonic()
         self._loop = threading.Thread(target=self._run, name="service loop")
@@ -80,6 +92,10 @@ class Node:
         log.info("ledger taken up", extra={"left_under_way": left})
         started = self._started
         started.callback(self.ledger.close)
+        # Looked at before the first new event: one more would hide that the last ones were cut off.
+        self._audit.keep_head()
+        self.ledger.events.add(What.NODE_STARTED, "node")
+        started.callback(self._attempt, self._end_audit)
         started.callback(self.ledger.jobs.put_back)
         started.callback(self._engine.stop)
         self._engine.start()
@@ -120,15 +136,34 @@ class Node:
         at = datetime.now(UTC) + timedelta(seconds=self._config.node.settle.grace_s)
         self._scheduler.add_job(self.wake, "date", run_date=at, misfire_grace_time=None)
 
+    def _peer_refused(self, host: str, calling_ae_title: str) -> None:
+        self._attempt(self._refusals.add, host, calling_ae_title)
+
+    def _peer_queried(self, name: str, modalities: Sequence[str]) -> None:
+        why = f"the series of a patient: {', '.join(modalities)}"
+        self._attempt(self.ledger.events.add, What.PEER_QUERIED, f"peer/{name}", why)
+
     def _start_periodic_work(self) -> None:
         add = self._scheduler.add_job
         add(self._outbox.request_commitments, "interval", minutes=COMMITMENT_CHECK_MIN)
         add(self._retention.remove_expired, "interval", hours=RETENTION_CHECK_H)
+        add(self._raise_alarms, "interval", minutes=ALARM_CHECK_MIN)
+        add(self._attempt, "interval", [self._audit.follow], seconds=AUDIT_EVERY_S)
         add(self._fetch_all_missing, "interval", minutes=FETCH_AGAIN_MIN)
         watchdog_s = watchdog_interval_s()
         if watchdog_s:
             add(self._report_alive, "interval", seconds=watchdog_s)
         self._scheduler.start()
+
+    def _raise_alarms(self) -> None:
+        now = datetime.now(UTC)
+        held_before = {name: now - timedelta(hours=one.alarm_h) for name, one in self._config.pipelines.items()}
+        for result_id in self.ledger.decisions.raise_alarms(held_before):
+            log.error("result held too long: a person has to release or reject it", extra={"result": result_id})
+
+    def _end_audit(self) -> None:
+        self.ledger.events.add(What.NODE_STOPPED, "node")
+        self._audit.end()
 
     def _report_alive(self) -> None:
         if time.monotonic() - self._turned_s < LONGEST_ROUND_S:
@@ -217,3 +252,10 @@ class Node:
         # Looked up only now: what an earlier fetch has brought in the meantime is not asked for again.
         held = frozenset(one.series_instance_uid for one in self.ledger.series.of_patient(patient_id))
         self._retriever.fetch(patient_id, roles, held)
+
+
+def _page(config: Config, ledger: Ledger, storage: Storage) -> Page | None:
+    web = config.node.web
+    if web is None:
+        return None
+    return Page(web, ledger, Decisions(config, ledger) if web.decisions else None, storage)

@@ -5,7 +5,7 @@
     conflicts/   another content under a SOP Instance UID that is taken
     quarantine/  refused, kept for a person
     jobs/        one folder for each attempt of a job, written by the worker
-    results/     one folder for each job's result
+    results/     one folder for each job's result, with its page and picture
 
 An identifier from the network becomes a path only as a digest, so no name can leave the folder.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from node.errors import NodeError, StorageFull
+from pipelines.stability import QUALITY_PAGE, QUALITY_PICTURE
 
 FOLDERS = ("incoming", "instances", "conflicts", "quarantine", "jobs", "results")
 BYTES_PER_GIB = 2**30
@@ -119,6 +120,10 @@ class Storage:
         self.remove_job(job_id)
         return relative
 
+    def result_file(self, job_id: int, name: str) -> Path:
+        """A file that lies beside the report of a job, whether it is there or not."""
+        return self.root / "results" / str(job_id) / name
+
     def remove(self, relatives: Iterable[str]) -> None:
         """Delete files, and the folders that are empty after it."""
         for relative in relatives:
@@ -136,6 +141,12 @@ class Storage:
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)
+
+
+def page_files(paths: Iterable[str]) -> list[str]:
+    """Page and picture of the results that these instances are of; what names no result has none."""
+    folders = {"/".join(path.split("/")[:2]) for path in paths if path.startswith("results/")}
+    return [f"{folder}/{name}" for folder in sorted(folders) for name in (QUALITY_PAGE, QUALITY_PICTURE)]
 
 
 def sha256_of(content: bytes | memoryview) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from node.errors import NodeError
 from node.ledger import Ledger
 from node.ledger.schema import Event, Job
+from node.ledger.trends import Chart
 
 Record = dict[str, Any]
 
@@ -16,8 +17,17 @@ def counts(ledger: Ledger) -> dict[str, dict[str, int]]:
         "series": ledger.series.counts(),
         "set aside": ledger.series.set_aside_counts(),
         "jobs": ledger.jobs.counts(),
+        "results": ledger.decisions.counts(),
         "deliveries": ledger.deliveries.counts(),
     }
+
+
+def alarms(ledger: Ledger) -> list[Record]:
+    """What a person has to decide at last."""
+    return [
+        {"result": one.id, "job": one.job_id, "verdict": one.verdict, "held_since": moment(one.created_at)}
+        for one in ledger.decisions.alarmed()
+    ]
 
 
 def job_record(job: Job) -> Record:
@@ -42,6 +52,7 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
         raise NodeError(f"there is no job {job_id}")
     result = ledger.jobs.result_of(job_id)
     deliveries = ledger.deliveries.of_result(result.id) if result else []
+    charts = ledger.trends.of_result(result.id) if result else []
     subjects = [f"job/{job_id}", *([f"result/{result.id}"] if result else [])]
     subjects += [f"delivery/{delivery.id}" for delivery in deliveries]
     history = [event for subject in subjects for event in ledger.events.of(subject)]
@@ -55,12 +66,14 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
             "id": result.id,
             "state": result.state,
             "verdict": result.verdict,
+            "released_by_first": ledger.decisions.first_release_of(result.id),
             "decided_by": result.decided_by,
             "decided_why": result.decided_why,
             "findings": result.findings,
         }
         if result
         else None,
+        "trend": [trend_record(chart) for chart in charts],
         "deliveries": [
             {
                 "id": one.id,
@@ -73,6 +86,23 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
             for one in deliveries
         ],
         "events": [_event_record(event) for event in sorted(history, key=lambda event: event.id)],
+    }
+
+
+def trend_record(chart: Chart) -> Record:
+    """How one control chart stands at its last point."""
+    baseline = chart.baseline
+    return {
+        "finding": chart.finding,
+        "pipeline": chart.pipeline,
+        "device": chart.device,
+        "points": len(chart.points),
+        "last": chart.points[-1].value,
+        "mean": baseline.mean if baseline else None,
+        "sigma": baseline.sigma if baseline else None,
+        "unit": chart.unit,
+        "rules": list(chart.rules),
+        "state": chart.sentence(),
     }
 
 

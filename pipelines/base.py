@@ -47,6 +47,21 @@ class Need(BaseModel):
     at_least: int = 1
     at_most: int | None = 1
     tied: Tie = Tie.FRAME_OF_REFERENCE
+    earlier: bool = False
+    """Only series that were acquired before the one that starts the job count, such as the fractions before this one.
+
+    A series that states no date is not earlier than another, nor another than it.
+    """
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """An earlier report that the result of a job continues or replaces (PS3.3 C.17.2, Predecessor Documents)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,8 @@ class Inputs:
     trigger: InputSeries
     linked: Mapping[str, tuple[InputSeries, ...]] = field(default_factory=dict)
     labelling: Labelling = Labelling()
+    predecessors: tuple[Predecessor, ...] = ()
+    """The report of the fraction before this one, and those of this one that are replaced; none outside the node."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,9 @@ class Pipeline(BaseModel, ABC):
 
     needs: ClassVar[Mapping[str, Need]] = {}
     produces: ClassVar[frozenset[UID]]
+    reports_quality: ClassVar[bool] = True
+    """Whether a quality report and a page are made beside its results; False where a result says itself what was found
+    about it, or holds nothing that a model has made."""
 
     name: str
     """Name of the configuration file, without its ending; the same class may serve several."""

@@ -29,6 +29,9 @@ class CopySeries(Pipeline):
     # needs = {"planning_ct": Need()}
     produces: ClassVar[frozenset[UID]] = frozenset({CTImageStorage})
 
+    # A copy needs no proof beside it; a pipeline with a model leaves this line out.
+    reports_quality: ClassVar[bool] = False
+
     # Fields are the settings of the YAML file, with type and default; they enter the UIDs of the result.
     series_description: str = "Copy"
 

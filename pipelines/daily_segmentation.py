@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage, SpatialRegistrationStorage
 
-from models.placed_image import field_of_view
 from models.rigid_registration import RigidRegistration
 from pipelines.base import InputRejected, Inputs, Need, Outcome, Progress, no_progress
 from pipelines.dicom.carried_structures import carried_over, check_one_patient
@@ -18,13 +17,14 @@ from pipelines.dicom.registration import Registration, image_registration, usabl
 from pipelines.dicom.structure_names import standard_name
 from pipelines.dicom.structure_set import read_structure_set
 from pipelines.dicom.structure_set_writing import check_transverse
-from pipelines.image_registration import as_given, registered
+from pipelines.image_registration import as_given, registered, seen_voxels
 from pipelines.integrity import identity_finding
 from pipelines.organ_agreement import agreement, measured
 from pipelines.organ_reading_back import read_back_findings
 from pipelines.provenance import provenance
 from pipelines.segmentation import Segmentation
-from pipelines.stability import Finding, Verdict, judged
+from pipelines.site_limits import SiteStability
+from pipelines.stability import Finding, Verdict
 
 
 class DailySegmentation(Segmentation):
@@ -63,7 +63,7 @@ class DailySegmentation(Segmentation):
             day,
             way.matrix,
             origin,
-            seen=_seen(day),
+            seen=seen_voxels(day),
             registration_uid=registration.SOPInstanceUID,
         )
         progress(0.9, "measuring")
@@ -72,9 +72,9 @@ class DailySegmentation(Segmentation):
             identity_finding(day, [*datasets, carried.dataset]),
             *read_back_findings(day, work.kept, datasets),
             *work.findings,
-            *_of_registration(way),
+            *_of_registration(way, self.stability),
             *(_said(number, remark) for number, remark in enumerate(carried.remarks, start=1)),
-            *_of_agreement(work.kept, carried.masks, day),
+            *_of_agreement(work.kept, carried.masks, day, self.stability),
         )
         return Outcome(series=tuple((one,) for one in (*datasets, registration, carried.dataset)), findings=findings)
 
@@ -103,18 +103,15 @@ def _registrations(inputs: Inputs) -> list[Registration]:
     return usable_registrations(path for one in inputs.linked.get("registration", ()) for path in one.paths)
 
 
-def _seen(day: ImageSeries) -> NDArray[np.bool_]:
-    """Where the scanner has data: all that is no padding, or the circle of a cone beam that states none."""
-    return ~day.padding_zyx if day.padding_zyx.any() else field_of_view(day.volume.array_zyx)
-
-
-def _of_registration(way: RigidRegistration) -> Iterator[Finding]:
+def _of_registration(way: RigidRegistration, site: SiteStability) -> Iterator[Finding]:
     """How far the registration can be trusted; no limit was measured on patients, so a person looks."""
-    yield judged("registration_doubt", 1.0 - way.correlation_after, "1", None, "Disagreement of planning CT and images")
+    yield site.judged(
+        "registration_doubt", 1.0 - way.correlation_after, "1", None, "Disagreement of planning CT and images"
+    )
     if np.isfinite(way.inverse_consistency_mm):
         what = "Registration there and back, largest distance in mm"
-        yield judged("registration_inverse_mm", way.inverse_consistency_mm, "mm", None, what)
-    yield judged("registration_rotation_deg", way.rotation_deg, "deg", None, "Rotation of the patient in degrees")
+        yield site.judged("registration_inverse_mm", way.inverse_consistency_mm, "mm", None, what)
+    yield site.judged("registration_rotation_deg", way.rotation_deg, "deg", None, "Rotation of the patient in degrees")
 
 
 def _said(number: int, remark: str) -> Finding:
@@ -122,7 +119,10 @@ def _said(number: int, remark: str) -> Finding:
 
 
 def _of_agreement(
-    found: Mapping[str, NDArray[np.bool_]], carried: Mapping[str, NDArray[np.bool_]], day: ImageSeries
+    found: Mapping[str, NDArray[np.bool_]],
+    carried: Mapping[str, NDArray[np.bool_]],
+    day: ImageSeries,
+    site: SiteStability,
 ) -> Iterator[Finding]:  # fmt: skip
     """Each organ found against carried over: what differs has moved, or one of the two is wrong."""
     drawn = Counter(_standard(name) for name in carried)
@@ -132,7 +132,7 @@ def _of_agreement(
             yield Finding(name=f"{name.lower()}_not_compared", value=1.0, unit="1", verdict=Verdict.FLAG, text=text)
     once = {name: mask for name, mask in carried.items() if drawn[_standard(name)] == 1}
     for one in measured(agreement({name: mask for name, mask in found.items() if mask.any()}, once, day.volume)):
-        yield judged(one.name, one.value, one.unit, None, one.text)
+        yield site.judged(one.name, one.value, one.unit, None, one.text)
 
 
 def _standard(name: str) -> str:

@@ -16,7 +16,7 @@ from pydicom.uid import UID, CTImageStorage
 
 from models.cone_beam import ConeBeamUnavailable
 from models.engines import offered_engines
-from models.enhancement_measures import UNITS, enhancement_measures
+from models.enhancement_measures import UNITS, measures_of_card
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import AIR_HU
 from models.limits import Limits
@@ -224,7 +224,8 @@ class Enhancement(Pipeline):
         """What the new datasets, as a reader will find them, changed of the source; and how usual the source is."""
         before = order.canonical(source.filled_zyx(AIR_HU))
         written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
-        measures = enhancement_measures(model, before, order.canonical(written), order.spacing_zyx_mm(source.volume))
+        spacing = order.spacing_zyx_mm(source.volume)
+        measures = measures_of_card(model, before, order.canonical(written), spacing)
         obliquity = obliquity_deg(source.volume)
         if obliquity > OBLIQUITY_IGNORED_DEG:
             measures["obliquity_deg"] = obliquity

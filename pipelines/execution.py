@@ -22,11 +22,13 @@ from pipelines.base import (
     Outcome,
     Pipeline,
     PipelineError,
+    Predecessor,
     Progress,
     no_progress,
 )
 from pipelines.dicom.elements import text
 from pipelines.dicom.writing import file_bytes, put, write_whole
+from pipelines.quality_page import write_quality_page
 from pipelines.stability import Finding, Verdict, verdict_of
 
 REPORT_NAME = "report.json"
@@ -67,6 +69,9 @@ class JobOrder(_Record):
     trigger: OrderedSeries
     linked: tuple[OrderedSeries, ...] = ()
     labelling: Labelling = Labelling()
+    predecessors: tuple[Predecessor, ...] = ()
+    quality_report: bool = True
+    """Whether a quality report and a page are made, where the pipeline makes any."""
     output_dir: Path
 
     def inputs(self) -> Inputs:
@@ -76,6 +81,7 @@ class JobOrder(_Record):
             trigger=_input_series(self.trigger),
             linked={role: tuple(_input_series(s) for s in self.linked if s.role == role) for role in roles},
             labelling=self.labelling,
+            predecessors=self.predecessors,
         )
 
 
@@ -102,10 +108,14 @@ class WrittenInstance(_Record):
 class WrittenSeries(_Record):
     """One series that was made."""
 
+    study_instance_uid: str = ""
+    """Empty in the reports of older versions."""
     series_instance_uid: str
     modality: str
     description: str
     instances: tuple[WrittenInstance, ...]
+    is_quality_report: bool = False
+    """Whether it tells how the others were judged."""
 
 
 class JobReport(_Record):
@@ -179,7 +189,7 @@ def execute(order: JobOrder, progress: Progress = no_progress) -> JobReport:
         )
     else:
         _check_produced(pipeline, outcome)
-        report = _written(outcome, order.output_dir, started)
+        report = _written(pipeline, order, outcome, started)
     write_whole(order.output_dir / REPORT_NAME, report.model_dump_json(indent=1).encode())
     progress(1.0, report.status)
     return report
@@ -218,11 +228,21 @@ def _check_produced(pipeline: Pipeline, outcome: Outcome) -> None:
         raise PipelineError(f"{pipeline.name} made {names}, which it does not declare")
 
 
-def _written(outcome: Outcome, output_dir: Path, started: float) -> JobReport:
+def _written(pipeline: Pipeline, order: JobOrder, outcome: Outcome, started: float) -> JobReport:
     verdict = verdict_of(outcome.findings)
     if verdict is not Verdict.RELEASE:
         _label(outcome)
-    series = [_written_series(datasets, output_dir, index) for index, datasets in enumerate(outcome.series, start=1)]
+    folder = order.output_dir
+    series = [_written_series(datasets, folder, index) for index, datasets in enumerate(outcome.series, start=1)]
+    # Without any finding the result is held, and there is nothing that a report could say.
+    if order.quality_report and pipeline.reports_quality and outcome.findings:
+        # Brings highdicom along, which a job without a report does without.
+        from pipelines.quality import quality_report_of
+
+        report = quality_report_of(pipeline, order.inputs(), outcome)
+        written = _written_series([report], folder, len(series) + 1)
+        series.append(written.model_copy(update={"is_quality_report": True}))
+        write_quality_page(order.trigger.paths, _paths(series, folder), outcome.findings, folder, pipeline.name)
     return JobReport(
         status=JobStatus.FINISHED,
         series=tuple(series),
@@ -230,6 +250,14 @@ def _written(outcome: Outcome, output_dir: Path, started: float) -> JobReport:
         verdict=verdict,
         seconds=time.monotonic() - started,
     )
+
+
+def _paths(series: Sequence[WrittenSeries], folder: Path) -> dict[str, list[Path]]:
+    """Files of the first series of each modality."""
+    found: dict[str, list[Path]] = {}
+    for one in series:
+        found.setdefault(one.modality, [folder / instance.file for instance in one.instances])
+    return found
 
 
 def _label(outcome: Outcome) -> None:
@@ -246,6 +274,7 @@ def _written_series(datasets: Sequence[Dataset], output_dir: Path, index: int) -
     folder.mkdir(exist_ok=True)
     instances = tuple(_written_instance(dataset, folder) for dataset in datasets)
     return WrittenSeries(
+        study_instance_uid=text(datasets[0], "StudyInstanceUID"),
         series_instance_uid=text(datasets[0], "SeriesInstanceUID"),
         modality=text(datasets[0], "Modality"),
         description=text(datasets[0], "SeriesDescription"),

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from models.intensity import AIR_HU
-from models.placed_image import PlacedImage
+from models.placed_image import PlacedImage, field_of_view
 from models.rigid_registration import RigidRegistration, described, rigid
 from pipelines.base import InputRejected
 from pipelines.dicom.image_series import ImageSeries
@@ -49,3 +52,8 @@ def placed(series: ImageSeries) -> PlacedImage:
     """The series as the models take it: padding is air, and no data where there is any."""
     seen = ~series.padding_zyx if series.padding_zyx.any() else None
     return PlacedImage(series.filled_zyx(AIR_HU), series.volume.affine, seen)
+
+
+def seen_voxels(day: ImageSeries) -> NDArray[np.bool_]:
+    """Where the scanner has data: all that is no padding, or the circle of a cone beam that states none."""
+    return ~day.padding_zyx if day.padding_zyx.any() else field_of_view(day.volume.array_zyx)

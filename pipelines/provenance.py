@@ -52,11 +52,14 @@ class Provenance:
     sop_instance_uids: tuple[str, ...]
     """Of all inputs, sorted."""
     version: str
+    predecessors: tuple[str, ...] = ()
+    """SOP Instance UIDs of the earlier reports that the result refers to."""
 
     def uid(self, *key: str) -> UID:
         """The UID of one thing that this work makes; `key` tells it from the others, as `("series",)`."""
         marks = (self.labelling.content_qualification, self.labelling.not_for_treatment)
-        return hashed_uid([self.settings_sha256, self.version, marks, self.sop_instance_uids, key])
+        continued = [self.predecessors] if self.predecessors else []
+        return hashed_uid([self.settings_sha256, self.version, marks, self.sop_instance_uids, key, *continued])
 
     def description(self) -> str:
         """What processed the inputs, for the Contributing Equipment; at most 1024 characters (VR ST)."""
@@ -81,6 +84,7 @@ def provenance(pipeline: Pipeline, inputs: Inputs) -> Provenance:
         labelling=inputs.labelling,
         sop_instance_uids=tuple(sorted(_sop_instance_uids(inputs))),
         version=product_version(),
+        predecessors=tuple(one.sop_instance_uid for one in inputs.predecessors),
     )
 
 

@@ -15,6 +15,7 @@ from pydicom.uid import UID, CTImageStorage, ParametricMapStorage
 
 from models.data_step import MeasuredRays
 from models.diffusion import DiffusionPrior, load_prior
+from models.engines import has_bf16
 from models.few_view import FewViewSettings, reconstructed
 from models.few_view_measures import UNITS, Evidence, evidence_of, few_view_measures, joined
 from models.intensity import AIR_HU
@@ -81,10 +82,10 @@ class SparseReconstruction(Pipeline):
         return (load_card(self.weights).sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and prior, of the card's limits and of the settings of the method."""
+        """Digest of settings and prior, of the card's limits, of the settings of the method and of the arithmetic."""
         limits = {name: limit.model_dump() for name, limit in sorted(load_card(self.weights).limits.items())}
         method = TypeAdapter(FewViewSettings).dump_python(self._method(), mode="json")
-        return hashlib.sha256(json.dumps([super().settings_sha256(), limits, method]).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([super().settings_sha256(), limits, method, has_bf16()]).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Reconstruct the triggering series."""
@@ -155,7 +156,7 @@ class SparseReconstruction(Pipeline):
 
     def _prior(self) -> DiffusionPrior:
         try:
-            return load_prior(self.weights, bf16=True)
+            return load_prior(self.weights, bf16=has_bf16())
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 

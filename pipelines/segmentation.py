@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from pydicom.uid import UID, RTStructureSetStorage, SegmentationStorage
 
+from models.engines import has_bf16
 from models.intensity import AIR_HU
 from models.limits import Limits
 from models.organ_finder import OrganFinder, load_organ_finder
@@ -43,7 +44,8 @@ from pipelines.dicom.volume import OBLIQUITY_IGNORED_DEG, AxisOrder, axis_order,
 from pipelines.integrity import identity_finding
 from pipelines.organ_reading_back import read_back_findings
 from pipelines.provenance import Provenance, provenance
-from pipelines.stability import Finding, Verdict, judged
+from pipelines.site_limits import SiteStability
+from pipelines.stability import Finding, Verdict
 
 Masks: TypeAlias = Mapping[str, NDArray[np.bool_]]
 """By TG-263 name, [slice, row, column] on the grid of the images."""
@@ -118,12 +120,14 @@ class Segmentation(Pipeline):
         return (card.sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, and of what the card says of how they are used and judged.
+        """Digest of settings and weights, of what the card says of how they are used and judged, and of the arithmetic.
 
-        How an imported network is asked, the directions of its axes among it, is in its card alone.
+        How an imported network is asked, the directions of its axes among it, is in its card alone. Whether the CPU
+        multiplies in bfloat16 decides which voxels at the edge of an organ belong to it.
         """
         card = load_card(self.weights).model_dump(mode="json", exclude={"metrics"})
-        return hashlib.sha256(json.dumps([super().settings_sha256(), card], sort_keys=True).encode()).hexdigest()
+        identity = [super().settings_sha256(), card, has_bf16()]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Find the organs of the triggering series."""
@@ -165,7 +169,11 @@ class Segmentation(Pipeline):
         organs = finder.find(hu_zyx, spacing, mr, progress)
         wanted = {organ: organs.mask(organ) for organ in self.organs or organs.organs}
         kept = {name: self._kept(name, mask) for name, mask in wanted.items()}
-        findings = (*unused, *self._measured(finder.card, hu_zyx, spacing, organs, wanted), *_of_obliquity(source))
+        findings = (
+            *unused,
+            *self._measured(finder.card, hu_zyx, spacing, organs, wanted),
+            *_of_obliquity(source, self.stability),
+        )
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
 
     def written(self, source: ImageSeries, kept: Masks, origin: Provenance) -> list[OrganObject]:
@@ -247,7 +255,7 @@ class Segmentation(Pipeline):
 
     def _finder(self) -> OrganFinder:
         try:
-            return load_organ_finder(self.weights, bf16=True, mirror=self.mirror)
+            return load_organ_finder(self.weights, bf16=has_bf16(), mirror=self.mirror)
         except WeightsError as error:
             raise PipelineError(str(error)) from error
 
@@ -292,8 +300,8 @@ def _of_unused_mr(error: InputRejected) -> Finding:
     )
 
 
-def _of_obliquity(source: ImageSeries) -> Iterator[Finding]:
+def _of_obliquity(source: ImageSeries, site: SiteStability) -> Iterator[Finding]:
     """Of slices at an angle no model has learnt; without a limit they wait for a person."""
     angle = obliquity_deg(source.volume)
     if angle > OBLIQUITY_IGNORED_DEG:
-        yield judged("obliquity_deg", angle, "deg", None, "Angle of the slices to the axial plane in degrees")
+        yield site.judged("obliquity_deg", angle, "deg", None, "Angle of the slices to the axial plane in degrees")

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from models.limits import Limits
 
+QUALITY_PAGE, QUALITY_PICTURE = "quality.html", "quality.png"
+"""Files in the folder of a result that show a person how it was judged; kept and removed with it."""
+
 
 class Verdict(StrEnum):
     """What happens to a result."""
@@ -39,6 +42,16 @@ class Finding(BaseModel):
     verdict: Verdict
     text: str
     """One plain sentence for the person who decides."""
+    flag_above: float | None = None
+    """The limit that it was judged by, in the unit of the value; None where there was none, and in old records."""
+    hold_above: float | None = None
+    """The other one."""
+
+    def limits(self) -> Limits | None:
+        """The limits that it was judged by; None where there were none."""
+        if self.flag_above is None or self.hold_above is None:
+            return None
+        return Limits(flag_above=self.flag_above, hold_above=self.hold_above)
 
 
 def judged(name: str, value: float, unit: str, limits: Limits | None, what: str) -> Finding:
@@ -53,7 +66,8 @@ def judged(name: str, value: float, unit: str, limits: Limits | None, what: str)
         bound, verdict = f"above the usual {limits.flag_above:g}", Verdict.FLAG
     else:
         bound, verdict = f"within the usual {limits.flag_above:g}", Verdict.RELEASE
-    return Finding(name=name, value=value, unit=unit, verdict=verdict, text=f"{what}: {value:.3g}, {bound}")
+    text = f"{what}: {value:.3g}, {bound}"
+    return Finding(name=name, value=value, unit=unit, verdict=verdict, text=text, **limits.model_dump())
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from pipelines.base import InputRejected, Inputs, Need, Outcome, PipelineError, Progress, no_progress
 from pipelines.copy_series import CopySeries
+from pipelines.stability import judged
 
 POLL_S = 0.02
 
@@ -80,6 +81,16 @@ class CopyWithPlan(CopySeries):
     """Copies a series that has a planning CT and a structure set; waits for them otherwise."""
 
     needs: ClassVar[Mapping[str, Need]] = {"planning_ct": Need(), "structure_set": Need()}
+
+
+class HeldCopy(CopySeries):
+    """Copies a series and finds something that nobody knows a limit of: every result waits for a person."""
+
+    def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
+        """Copy the triggering series."""
+        copied = super().run(inputs, progress)
+        unknown = judged("strangeness", 1.0, "1", None, "How strange it looks")
+        return Outcome(copied.series, (*copied.findings, unknown))
 
 
 def attempts(folder: Path) -> list[int]:

@@ -42,7 +42,10 @@ def hazard_ratio(cohort: Cohort, high_risk: Flags) -> Interval:
     if not cohort.event[high_risk].any() or not cohort.event[~high_risk].any():
         raise SurvivalError("One of the two groups has no event, so there is no hazard ratio")
     slope = cox_slope(cohort, high_risk.astype(np.float64))
-    return Interval(float(np.exp(slope.value)), float(np.exp(slope.low)), float(np.exp(slope.high)))
+    # Where one group outlives the other wholly, the ratio has no bound.
+    with np.errstate(over="ignore"):
+        value, low, high = np.exp([slope.value, slope.low, slope.high])
+    return Interval(float(value), float(low), float(high))
 
 
 def cox_slope(cohort: Cohort, value: Floats) -> Interval:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models.diffusion import DiffusionPrior, load_prior
+from models.engines import has_bf16
 from models.few_view import FewViewSettings, reconstructed
 from models.few_view_measures import evidence_of, few_view_measures
 from models.inference import nobody
@@ -61,7 +62,7 @@ def train(
 
 def write_limits(weights: Path, volumes: Sequence[TrainingVolume], method: FewViewSettings) -> None:
     """Measure the limits on all whole slices that are not for testing, and state them in the card."""
-    prior = load_prior(str(weights), bf16=True)
+    prior = load_prior(str(weights), bf16=has_bf16())
     cases = [volume for volume in volumes if is_whole(volume) and volume.split != "test"]
     measured = [_measures_by_slice(volume, prior, method) for volume in cases]
     if not any(measured):

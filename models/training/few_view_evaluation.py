@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from models.diffusion import DiffusionPrior, load_prior
+from models.engines import has_bf16
 from models.few_view import FewViewSettings
 from models.inference import nobody
 from models.intensity import Hu
@@ -91,7 +92,7 @@ def evaluate(
     models.weights.WeightsError
         If the weights can not be used.
     """
-    prior = load_prior(weights, bf16=True)
+    prior = load_prior(weights, bf16=has_bf16())
     tested = _scanned(of_split(volumes, "test"), study, study.slices, study.seed)
     if not tested:
         raise TrainingDataError("there is no test patient with whole slices of planning CT")

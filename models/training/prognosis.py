@@ -113,7 +113,7 @@ def _figures(way: Learning, found: SetValidation) -> dict[str, float]:
     figures = {name: found.score.value, f"{name}_low": found.score.low, f"{name}_high": found.score.high}
     if found.pr_auc is not None:
         figures |= {"pr_auc": found.pr_auc.value, "pr_auc_low": found.pr_auc.low, "pr_auc_high": found.pr_auc.high}
-    if found.hazard_ratio is not None:
+    if found.hazard_ratio is not None and np.isfinite(found.hazard_ratio.value):
         figures |= {"hazard_ratio": found.hazard_ratio.value, "log_rank_p": found.log_rank_p}
     return figures
 
@@ -166,8 +166,12 @@ def _measures(patients: Sequence[PatientFeatures], table: FeatureTable) -> list[
 
 
 def _limits(by_patient: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
-    found = measured_limits(by_patient)
-    return {name: limits for name, limits in found.items() if name in by_patient[0][0]}
+    """Of the measures that every patient has: what one lacks has no limit, so that it is held."""
+    common = set.intersection(*(set(image) for images in by_patient for image in images))
+    found = measured_limits(
+        [[{name: image[name] for name in sorted(common)} for image in images] for images in by_patient]
+    )
+    return {name: limits for name, limits in found.items() if name in common}
 
 
 def _domain(table: FeatureTable, model: CoxModel | LogisticModel) -> tuple[FeatureDomain, list[float]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from models.engines import has_bf16
 from models.inference import nobody
 from models.organ_figure import OrganRow, draw_organs
 from models.organ_finder import OrganFinder, load_organ_finder
@@ -63,7 +64,7 @@ def evaluate(
     test = of_split(volumes, "test")
     if not test:
         raise TrainingDataError("there is no test patient with organs")
-    model = load_organ_finder(weights, bf16=True, mirror=mirror)
+    model = load_organ_finder(weights, bf16=has_bf16(), mirror=mirror)
     output.mkdir(parents=True, exist_ok=True)
     has_mr = model.takes_mr and all(one.mr_zyx is not None for one in test)
     cases = judged_cases(model, test, part(progress, 0.0, 0.5 if has_mr else 0.95))

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from node.commands.options import ConfigOption, JsonOption
-from node.config import SEARCHED
+from node.config import site_structure_names
 from node.errors import ConfigError, NodeError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def features(
     """Compute the IBSI features of a region of a series; exit status 1 where there are none."""
     from pipelines.feature_extraction import objects_below, region_features
 
-    chosen, synonyms = feature_settings(settings), structure_synonyms(config)
+    chosen, synonyms = feature_settings(settings), site_structure_names(config)
     objects = objects_below(folder)
     images = _images(objects.images, series)
     found = region_features(images, (roi_file,) if roi_file else objects.regions, roi, chosen, synonyms)
@@ -83,30 +83,6 @@ def feature_settings(path: Path | None) -> "FeatureSettings":
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ConfigError(path or Path(), key, first["msg"].removeprefix("Value error, ")) from error
-
-
-def structure_synonyms(config: Path | None) -> dict[str, str]:
-    """TG-263 names by the site's own names in lower case, from structure_names.yaml of the configuration folder.
-
-    Raises
-    ------
-    ConfigError
-        If the folder that was named is absent, or the file is no mapping of names to names of TG-263.
-    """
-    from pipelines.dicom.structure_names import standard_name
-
-    folder = config or next((path for path in SEARCHED if path.is_dir()), SEARCHED[0])
-    if config is not None and not config.is_dir():
-        raise ConfigError(config, "", "there is no such configuration folder")
-    path = folder / "structure_names.yaml"
-    if not path.is_file():
-        return {}
-    synonyms: dict[str, str] = {}
-    for name, standard in _document(path).items():
-        if standard_name(str(standard)) != standard:
-            raise ConfigError(path, str(name), f"{standard} is no name of TG-263")
-        synonyms[str(name).strip().lower()] = standard
-    return synonyms
 
 
 def _document(path: Path) -> dict[str, Any]:

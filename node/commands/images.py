@@ -158,7 +158,8 @@ def _plan_record(settings: Config, plan: Plan) -> dict[str, object]:
         "trigger": plan.trigger.known.series_instance_uid,
         "inputs": [{"role": role, "series_instance_uid": one.series_instance_uid} for role, one in plan.route.inputs],
         "missing": list(plan.route.missing),
-        "send_to": list(settings.pipelines[plan.pipeline].send_to),
+        "remarks": list(plan.route.remarks),
+        "send_to": _receivers(settings, plan),
     }
 
 
@@ -178,11 +179,17 @@ def _print_series(series: list[FolderSeries]) -> None:
     Console().print(table)
 
 
+def _receivers(settings: Config, plan: Plan) -> list[str]:
+    pipeline = settings.pipelines[plan.pipeline]
+    return [] if pipeline.shadow else list(pipeline.send_to)
+
+
 def _print_plans(settings: Config, found: list[Plan]) -> None:
     table = Table("pipeline", "starts on", "inputs", "would go to")
     for plan in found:
-        inputs = plan.route.reason if plan.route.missing else ", ".join(role for role, _ in plan.route.inputs)
-        peers = ", ".join(settings.pipelines[plan.pipeline].send_to)
+        taken = plan.route.reason if plan.route.missing else ", ".join(role for role, _ in plan.route.inputs)
+        inputs = "; ".join((taken, *plan.route.remarks))
+        peers = "nobody (shadow)" if settings.pipelines[plan.pipeline].shadow else ", ".join(_receivers(settings, plan))
         table.add_row(plan.pipeline, _short(plan.trigger.known.series_instance_uid), inputs, peers)
     Console().print(table if found else "no pipeline would start")
 

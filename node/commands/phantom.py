@@ -1,4 +1,4 @@
-"""Commands that make patients up, and projections of them or of a CT: phantom headneck, pelvis, projections.
+"""Commands that make patients up, and projections of them or of a CT: phantom headneck, pelvis, course, projections.
 
 What makes them is imported by the command that does: it takes seconds.
 """
@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from node.commands.phantom_head import head
+from node.commands.phantom_implant import implant
 from node.errors import NodeError
 from node.folder import series_of
 
@@ -28,7 +30,10 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(help="Write a made-up patient, or projections of a CT.", no_args_is_help=True)
     group.command()(headneck)
     group.command()(pelvis)
+    group.command()(course)
     group.command()(projections)
+    group.command()(head)
+    group.command()(implant)
     app.add_typer(group, name="phantom")
 
 
@@ -52,6 +57,32 @@ def pelvis(
 ) -> None:
     """Male pelvis: planning CT and MR, structure set, plan, dose, and the CBCT of some fractions."""
     _write_study("pelvis", output, seed, matrix, slices, fractions)
+
+
+def course(
+    output: OutputOption,
+    patients: Annotated[
+        int, typer.Option(min=1, max=5000, help="A cohort with outcomes; one is a patient to send.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed is other patients.")] = 0,
+    effect: Annotated[
+        float, typer.Option(help="Logarithm of the hazard ratio for one SD of the response to treatment; 0: none.")
+    ] = 1.0,
+) -> None:
+    """Chest tumours under treatment: planning CT, GTV, five CBCT, records and outcomes, as a research collection."""
+    from models.simulated_response import ResponseSettings
+    from pipelines.course_phantom import write_courses
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("course", total=1.0)
+        write_courses(
+            output,
+            patients,
+            seed,
+            ResponseSettings(effect=effect),
+            progress=lambda done, what: progress.update(task, completed=done, description=what),
+        )
+    typer.echo(f"{patients} patients in {output}")
 
 
 def projections(

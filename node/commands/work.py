@@ -1,4 +1,4 @@
-"""Commands about what the ledger knows: jobs, show, retry, release, reject, collect, audit."""
+"""Commands about what the ledger knows: jobs, show, retry, release, reject, collect."""
 
 from typing import Annotated, Any
 
@@ -7,18 +7,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from node import approval
 from node.commands.options import ByOption, ConfigOption, JsonOption, existing_ledger
-from node.config import load_config
+from node.config import Config, load_config
 from node.errors import NodeError
 from node.ledger.schema import JobState
 from node.storage import Storage
 from node.view import full_record, job_record, moment
+from pipelines.stability import QUALITY_PAGE
 
 ResultArgument = Annotated[int, typer.Argument(metavar="RESULT", help="Id of a result; see rtnode show.")]
 DecidedBy = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides; goes into the audit trail.")]
 WhyOption = Annotated[str, typer.Option("--why", metavar="TEXT", help="Goes into the audit trail.")]
-
-audit = typer.Typer(help="The audit trail.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,7 +29,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(release)
     app.command()(reject)
     app.command()(collect)
-    app.add_typer(audit, name="audit")
 
 
 def jobs(
@@ -56,13 +55,24 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Tell all about one job: inputs, findings, deliveries and what happened."""
-    ledger = existing_ledger(load_config(config))
-    record = full_record(ledger, job_id)
+    settings = load_config(config)
+    ledger = existing_ledger(settings)
+    record = {**full_record(ledger, job_id), "page": _page_of(settings, job_id)}
     ledger.close()
     if as_json:
         Console().print_json(data=record)
     else:
         _print_record(record)
+
+
+def _page_of(settings: Config, job_id: int) -> dict[str, str | None]:
+    """Where a person can look at the job: on the status page, and in the file beside the result."""
+    web = settings.node.web
+    file = settings.node.state_dir.resolve() / "results" / str(job_id) / QUALITY_PAGE
+    return {
+        "address": f"http://{web.bind}:{web.port}/jobs/{job_id}" if web and web.port else None,
+        "file": str(file) if file.is_file() else None,
+    }
 
 
 def retry(
@@ -85,12 +95,11 @@ def release(result: ResultArgument, by: DecidedBy, why: WhyOption, config: Confi
     """Send a held result after all."""
     settings = load_config(config)
     ledger = existing_ledger(settings)
-    pipeline = ledger.decisions.pipeline_of(result)
-    if pipeline not in settings.pipelines:
-        raise NodeError(f"the configuration has no pipeline {pipeline}")
-    ledger.decisions.release(result, by, why, lambda modality: settings.receivers(pipeline, modality))
+    sent = approval.release(settings, ledger, result, by, why)
     ledger.close()
-    typer.echo(f"result {result} is released")
+    typer.echo(
+        f"result {result} is released" if sent else f"result {result} stays held until a second person releases it"
+    )
 
 
 def reject(result: ResultArgument, by: DecidedBy, why: WhyOption, config: ConfigOption = None) -> None:
@@ -121,23 +130,15 @@ def collect(
     ledger.close()
 
 
-@audit.command("verify")
-def verify(config: ConfigOption = None) -> None:
-    """Check the chain of events; exit status 1 where it is broken."""
-    ledger = existing_ledger(load_config(config))
-    broken = ledger.events.first_broken()
-    ledger.close()
-    if broken is not None:
-        raise NodeError(f"the audit trail is broken at event {broken}")
-    typer.echo("the audit trail is whole")
-
-
 def _print_record(record: dict[str, Any]) -> None:
     console = Console()
     console.print(f"job {record['id']} of {record['pipeline']}: {record['state']} {record['reason'] or ''}")
+    for where in filter(None, record["page"].values()):
+        console.print(f"page: {where}", soft_wrap=True)
     for title, rows in (
         ("inputs", record["inputs"]),
         ("findings", record["result"]["findings"] if record["result"] else []),
+        ("trend", record["trend"]),
         ("deliveries", record["deliveries"]),
         ("events", record["events"]),
     ):

@@ -1,12 +1,14 @@
 """The audit trail: every change of state as an event, each holding the hash of the one before.
 
-Who changes or removes an event breaks the chain from there on; `verified` finds the place.
+Who changes or removes an event breaks the chain from there on; `first_broken` finds the place. Who cuts off its end
+leaves a whole chain; for that its `Head` is kept elsewhere.
 """
 
 import hashlib
 import json
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -25,6 +27,10 @@ NODE = "node"
 class What(StrEnum):
     """What happened."""
 
+    NODE_STARTED = "node started"
+    NODE_STOPPED = "node stopped"
+    PEER_REFUSED = "peer refused"
+    PEER_QUERIED = "peer queried"
     INSTANCE_RECEIVED = "instance received"
     INSTANCE_CONFLICT = "instance in conflict"
     INSTANCE_QUARANTINED = "instance quarantined"
@@ -41,7 +47,11 @@ class What(StrEnum):
     JOB_SUPERSEDED = "job superseded"
     RESULT_HELD = "result held"
     RESULT_RELEASED = "result released"
+    RESULT_RELEASED_BY_ONE = "result released by the first of two persons"
     RESULT_REJECTED = "result rejected"
+    RESULT_HELD_TOO_LONG = "result held too long"
+    RESULT_IN_SHADOW = "result kept in shadow"
+    TREND_ALARM = "trend alarm"
     DELIVERY_QUEUED = "delivery queued"
     DELIVERY_SENDING = "delivery sending"
     DELIVERY_DELIVERED = "delivery delivered"
@@ -58,11 +68,41 @@ def append(session: Session, what: What, subject: str, why: str | None = None, w
     session.flush()
 
 
+@dataclass(frozen=True)
+class Head:
+    """The last event of a chain: kept elsewhere, it shows when the chain was cut off before it."""
+
+    event_id: int
+    hash: str
+
+
 class EventLedger:
-    """Reading of the audit trail."""
+    """Reading of the audit trail, and events that change nothing else in the ledger."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def add(self, what: What, subject: str, why: str | None = None, who: str = NODE) -> None:
+        """Record something that the ledger holds nothing else of."""
+        with self._database.write() as session:
+            append(session, what, subject, why, who)
+
+    def head(self) -> Head | None:
+        """The last event; None for an empty chain."""
+        with self._database.read() as session:
+            last = session.scalar(select(Event).order_by(Event.id.desc()).limit(1))
+            return Head(last.id, last.hash) if last else None
+
+    def has(self, head: Head) -> bool:
+        """Whether the chain, if it is whole, leads to this event."""
+        with self._database.read() as session:
+            event = session.get(Event, head.event_id)
+            return event is not None and event.hash == head.hash
+
+    def holds(self, event_hash: str) -> bool:
+        """Whether an event of the chain has this hash."""
+        with self._database.read() as session:
+            return session.scalar(select(Event.id).where(Event.hash == event_hash)) is not None
 
     def of(self, subject: str) -> list[Event]:
         """The events of one subject such as `job/7`, oldest first."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from node.errors import NodeError
 from node.ledger import events
 from node.ledger.database import Database
-from node.ledger.deliveries import cancel_deliveries, queue_deliveries
+from node.ledger.deliveries import queue_deliveries
 from node.ledger.events import What
 from node.ledger.schema import (
     Instance,
@@ -23,9 +23,9 @@ from node.ledger.schema import (
     ResultState,
     Series,
 )
+from node.ledger.succession import free_key, jobs_that_wait, supersede_others
+from node.ledger.trends import Process, add_points
 from pipelines.stability import Finding, Verdict
-
-_OPEN = (JobState.WAITING, JobState.QUEUED, JobState.RUNNING, JobState.FINISHED)
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class Made:
     findings: Sequence[Finding]
     instances: Sequence[ResultInstance]
     peers_of_modality: Mapping[str, Sequence[str]]
+    is_shadow: bool = False
+    """Whatever the verdict, it is sent to nobody, and nobody has to decide on it."""
+    process: Process | None = None
+    """Whose control charts the findings go into; None: into none."""
 
 
 class JobLedger:
@@ -62,16 +66,21 @@ class JobLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def queue(self, pipeline: str, input_key: str, inputs: Sequence[LinkedSeries]) -> bool:
-        """Queue a job on these inputs, the first being its trigger; False if there is one for them already."""
+    def queue(self, pipeline: str, input_key: str, inputs: Sequence[LinkedSeries], remark: str | None = None) -> bool:
+        """Queue a job on these inputs, the first being its trigger; False if there is one for them already.
+
+        It takes the place of a job that the pipeline has on the same trigger. `remark` is what a person should know of
+        the choice of its inputs.
+        """
         trigger = inputs[0].series
         with self._database.write() as session:
-            if not _still_as_routed(session, inputs) or _job_for(session, pipeline, input_key):
+            key = free_key(session, pipeline, input_key)
+            if key is None or not _still_as_routed(session, inputs):
                 return False
             job = _waiting_job(session, pipeline, trigger.id) or Job(
                 pipeline=pipeline, series_id=trigger.id, created_at=datetime.now(UTC)
             )
-            job.input_key, job.state, job.reason = input_key, JobState.QUEUED, None
+            job.input_key, job.state, job.reason = key, JobState.QUEUED, remark
             session.add(job)
             session.flush()
             for one in inputs:
@@ -79,7 +88,8 @@ class JobLedger:
                 session.merge(
                     JobInput(job_id=job.id, series_id=one.series.id, role=one.role, revision=one.series.revision)
                 )
-            events.append(session, What.JOB_QUEUED, f"job/{job.id}")
+            events.append(session, What.JOB_QUEUED, f"job/{job.id}", remark)
+            supersede_others(session, job)
         return True
 
     def wait(self, pipeline: str, trigger: Series, reason: str, fetch_until: datetime) -> None:
@@ -100,15 +110,17 @@ class JobLedger:
                 session.add(job)
                 session.flush()
                 session.add(JobInput(job_id=job.id, series_id=trigger.id, role="", revision=trigger.revision))
+                supersede_others(session, job)
             if job.reason != reason:
                 job.reason = reason
                 events.append(session, What.JOB_WAITING, f"job/{job.id}", reason)
 
     def claim(self, at_most: int) -> list[Job]:
-        """Take the oldest queued jobs to run them; each counts as an attempt."""
+        """Take the oldest queued jobs to run them, each after those on its earlier fractions; counts as an attempt."""
         with self._database.write() as session:
-            queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(at_most)
-            jobs = list(session.scalars(queued))
+            waiting = jobs_that_wait(session)
+            queued = select(Job).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(at_most + len(waiting))
+            jobs = [job for job in session.scalars(queued) if job.id not in waiting][:at_most]
             for job in jobs:
                 job.state, job.started_at = JobState.RUNNING, datetime.now(UTC)
                 job.attempts += 1
@@ -142,6 +154,8 @@ class JobLedger:
             row.state, row.finished_at, row.reason = JobState.FINISHED, datetime.now(UTC), None
             events.append(session, What.JOB_FINISHED, f"job/{row.id}")
             result = _new_result(session, row.id, made)
+            if made.process is not None:
+                add_points(session, row.pipeline, result, made.findings, made.process)
             if result.state == ResultState.RELEASED:
                 queue_deliveries(session, result.id, made.instances, made.peers_of_modality)
             return result.id
@@ -251,20 +265,19 @@ class JobLedger:
             return {str(state): count for state, count in rows}
 
 
-def supersede_jobs_of(session: Session, series_id: int, reason: str) -> None:
-    """Mark every job that used the series as superseded; what was not yet sent of their results never will be."""
-    jobs = session.scalars(select(Job).join(JobInput).where(JobInput.series_id == series_id, Job.state.in_(_OPEN)))
-    for job in jobs:
-        job.state, job.reason = JobState.SUPERSEDED, reason
-        events.append(session, What.JOB_SUPERSEDED, f"job/{job.id}", reason)
-        cancel_deliveries(session, job.id, reason)
+_RESULT_EVENTS = {
+    ResultState.HELD: What.RESULT_HELD,
+    ResultState.RELEASED: What.RESULT_RELEASED,
+    ResultState.SHADOW: What.RESULT_IN_SHADOW,
+}
 
 
 def _new_result(session: Session, job_id: int, made: Made) -> Result:
-    held = made.verdict is Verdict.HOLD
+    judged = ResultState.HELD if made.verdict is Verdict.HOLD else ResultState.RELEASED
+    state = ResultState.SHADOW if made.is_shadow else judged
     result = Result(
         job_id=job_id,
-        state=ResultState.HELD if held else ResultState.RELEASED,
+        state=state,
         verdict=made.verdict,
         findings=[finding.model_dump(mode="json") for finding in made.findings],
         created_at=datetime.now(UTC),
@@ -275,7 +288,7 @@ def _new_result(session: Session, job_id: int, made: Made) -> Result:
         instance.result_id = result.id
     session.add_all(made.instances)
     session.flush()
-    events.append(session, What.RESULT_HELD if held else What.RESULT_RELEASED, f"result/{result.id}", made.verdict)
+    events.append(session, _RESULT_EVENTS[state], f"result/{result.id}", made.verdict)
     return result
 
 
@@ -283,10 +296,6 @@ def _still_as_routed(session: Session, inputs: Iterable[LinkedSeries]) -> bool:
     """Whether no series was opened again since routing looked at it."""
     rows = [(session.get_one(Series, one.series.id), one.series) for one in inputs]
     return all(row.revision == seen.revision and row.state == seen.state for row, seen in rows)
-
-
-def _job_for(session: Session, pipeline: str, input_key: str) -> Job | None:
-    return session.scalar(select(Job).where(Job.pipeline == pipeline, Job.input_key == input_key))
 
 
 def _waiting_job(session: Session, pipeline: str, series_id: int) -> Job | None:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     JSON,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -53,6 +54,8 @@ class ResultState(StrEnum):
     HELD = "held"
     RELEASED = "released"
     REJECTED = "rejected"
+    SHADOW = "shadow"
+    """Made by a pipeline that is only watched: kept, and never sent."""
 
 
 class DeliveryState(StrEnum):
@@ -99,13 +102,14 @@ class Table(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {datetime: UtcDateTime, str: String, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, str: String, float: Double, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
 
 
 class Series(Table):
     """A received series; `revision` counts how often it has settled, `routed_revision` is the last one routed.
 
     `body_parts` are the values of Body Part Examined; none, or None in a row of an older version, where none is stated.
+    `acquired_at` is local time as the headers state it; None where they state no date, and in rows of an older version.
     """
 
     __tablename__ = "series"
@@ -117,6 +121,7 @@ class Series(Table):
     modality: Mapped[str]
     role: Mapped[str | None]
     body_parts: Mapped[list[Any] | None]
+    acquired_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))
     state: Mapped[SeriesState] = mapped_column(String(16), index=True)
     reason: Mapped[str | None]
     revision: Mapped[int] = mapped_column(default=0)
@@ -165,7 +170,11 @@ class Link(Table):
 
 
 class Job(Table):
-    """One run of one pipeline; `input_key` makes it one for the same inputs."""
+    """One run of one pipeline; `input_key` makes it one for the same inputs.
+
+    `predecessors` are the earlier reports that its result refers to: found when it is first handed over, then kept, so
+    that every attempt makes the same; None until then.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (UniqueConstraint("pipeline", "input_key"),)
@@ -180,6 +189,7 @@ class Job(Table):
     worker_deaths: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     fetch_until: Mapped[datetime | None]
+    predecessors: Mapped[list[Any] | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
@@ -211,12 +221,13 @@ class Result(Table):
 
 
 class ResultInstance(Table):
-    """One instance of a result and the file that holds it."""
+    """One instance of a result and the file that holds it; its study is None in rows of an older version."""
 
     __tablename__ = "result_instances"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    study_instance_uid: Mapped[str | None] = mapped_column(String(64))
     series_instance_uid: Mapped[str] = mapped_column(String(64))
     modality: Mapped[str]
     sop_class_uid: Mapped[str]
@@ -224,6 +235,35 @@ class ResultInstance(Table):
     transfer_syntax_uid: Mapped[str]
     path: Mapped[str]
     sha256: Mapped[str]
+    is_quality_report: Mapped[bool | None]
+    """None in rows of an older version, which made none."""
+
+
+class TrendPoint(Table):
+    """The value of one finding of one result, as a point of a control chart.
+
+    A chart is of one device, one pipeline with one model and settings, and one finding; `rules` are those of Nelson's
+    that the point broke when it came.
+    """
+
+    __tablename__ = "trend_points"
+    __table_args__ = (
+        UniqueConstraint("result_id", "finding"),
+        Index("ix_trend_points_chart", "pipeline", "finding", "device", "settings_sha256"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    device: Mapped[str]
+    pipeline: Mapped[str]
+    settings_sha256: Mapped[str] = mapped_column(String(64))
+    finding: Mapped[str]
+    unit: Mapped[str]
+    value: Mapped[float]
+    mean: Mapped[float | None]
+    sigma: Mapped[float | None]
+    rules: Mapped[list[Any]]
+    at: Mapped[datetime]
 
 
 class Delivery(Table):

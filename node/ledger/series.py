@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from node.ledger import events
 from node.ledger.database import Database
 from node.ledger.events import What
-from node.ledger.jobs import supersede_jobs_of
 from node.ledger.schema import Instance, InstanceState, Link, LinkKind, Series, SeriesState
+from node.ledger.succession import supersede_jobs_of
 from node.storage import Identity
 
 _SETTLED_EVENTS = {
@@ -53,6 +53,8 @@ class Settlement:
     links: frozenset[tuple[LinkKind, str]]
     body_parts: frozenset[str] = frozenset()
     """Of Body Part Examined; empty where no header states it."""
+    acquired_at: datetime | None = None
+    """Local time as the headers state it; None where they state no date."""
 
 
 class SeriesLedger:
@@ -117,6 +119,7 @@ class SeriesLedger:
                 return False
             row.state, row.role, row.reason = settlement.state, settlement.role, settlement.reason
             row.body_parts = sorted(settlement.body_parts)
+            row.acquired_at = settlement.acquired_at
             row.revision += 1
             row.settled_at = datetime.now(UTC)
             session.query(Link).filter(Link.series_id == row.id).delete()

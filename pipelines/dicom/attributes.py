@@ -128,8 +128,11 @@ IDENTITY = (
     "ImageType",
 )
 
+CONTRAST = ("ContrastBolusAgent",)
+"""PS3.3 C.7.6.4; only whether there was one counts, and it is never copied."""
+
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 """PS3.3 C.7.6.16; read to make a header for each frame, never copied."""
 
-IMAGE_HEADER = IDENTITY + COPIED_FROM_SOURCE + EQUIPMENT + PIXEL + FUNCTIONAL_GROUPS
+IMAGE_HEADER = IDENTITY + COPIED_FROM_SOURCE + EQUIPMENT + PIXEL + CONTRAST + FUNCTIONAL_GROUPS
 """Everything that is read of an image beside its pixels."""

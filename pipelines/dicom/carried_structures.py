@@ -191,7 +191,7 @@ def _moved(
     for name, mask in masks.items():
         called = public_name(_named(structures, name))
         there = carried_mask(mask, planning.volume, target.volume, matrix) & seen
-        outside = _part_outside(mask, planning.volume, target.volume, matrix, seen)
+        outside = part_outside(mask, planning.volume, target.volume, matrix, seen)
         if there.any():
             moved[name] = there
             if outside > LEAST_CUT:
@@ -203,14 +203,14 @@ def _moved(
     return moved, remarks
 
 
-def _part_outside(
+def part_outside(
     mask_zyx: NDArray[np.bool_],
     planning: Volume,
     target: Volume,
     matrix: NDArray[np.float64],
     seen: NDArray[np.bool_],
 ) -> float:
-    """Part of the region's voxels that come to lie where the target has no data."""
+    """Part of the region's voxels that come to lie where the target has no data, 0 to 1; arguments as elsewhere."""
     lps = carried(planning.points_lps(np.argwhere(mask_zyx)[:, ::-1].astype(np.float64)), matrix)
     indices_zyx = np.rint(target.indices_xyz(lps)[:, ::-1]).astype(np.int64)
     within = ((indices_zyx >= 0) & (indices_zyx < seen.shape)).all(axis=1)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.pacs import Pacs, pacs
-from tests.system.killing import SLICES, Kill
+from tests.system.killing import SLICES, DecisionKill, Kill
 from tests.system.node_process import NodeProcess, copying, node_process
 from tests.waiting import wait_until
 
-RECEIVE_S, JOB_S, DELIVERY_S = 1.5, 1.5, 0.8
+RECEIVE_S, JOB_S, DELIVERY_S, DECISION_S = 1.5, 1.5, 0.8, 4.0
 """About how long each phase takes on a slow machine; the moment is drawn from the whole of it."""
 
 
@@ -51,23 +51,38 @@ def during_delivery(kill: Kill) -> None:
     time.sleep(random.uniform(0, DELIVERY_S))
 
 
+def during_decision(_: Kill) -> None:
+    """Some time after a person has called `rtnode release`: its start, its commit, the delivery that follows."""
+    time.sleep(random.uniform(0, DECISION_S))
+
+
 PHASES: Mapping[str, Callable[[Kill], None]] = {
     "receive": during_receive,
     "job": during_job,
     "delivery": during_delivery,
+    "decision": during_decision,
 }
 
 
+PIPELINES: Mapping[type[Kill], Mapping[str, str]] = {Kill: {}, DecisionKill: {"class": "tests.trials:HeldCopy"}}
+"""What the pipeline of each kind of round has besides copying."""
+
+
 def measured(rounds: int, slices: int = SLICES, phases: Mapping[str, Callable[[Kill], None]] = PHASES) -> list[str]:
-    """Kill one node so often in each phase; prints a line for each phase and returns the faults."""
+    """Kill a node so often in each phase; prints a line for each phase and returns the faults."""
     print(f"{'killed during':<15}{'rounds':>8}{'acknowledged':>14}{'faults':>8}")  # noqa: T201
     faults = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         peer = stack.enter_context(pacs())
-        node = stack.enter_context(node_process(folder / "node", {"PACS": peer.peer()}, {"copy": copying("PACS")}))
+        nodes: dict[type[Kill], NodeProcess] = {}
         for phase, moment in phases.items():
-            tally = _tally(node, peer, rounds, slices, moment)
+            kind = DecisionKill if moment is during_decision else Kill
+            if kind not in nodes:
+                pipeline = {**copying("PACS"), **PIPELINES[kind]}
+                node = node_process(folder / kind.__name__, {"PACS": peer.peer()}, {"copy": pipeline})
+                nodes[kind] = stack.enter_context(node)
+            tally = _tally(nodes[kind], peer, rounds, slices, moment, kind)
             print(f"{phase:<15}{tally.rounds:>8}{tally.acknowledged:>14}{len(tally.faults):>8}", flush=True)  # noqa: T201
             for fault in tally.faults:
                 print(f"    {fault}", flush=True)  # noqa: T201
@@ -75,10 +90,12 @@ def measured(rounds: int, slices: int = SLICES, phases: Mapping[str, Callable[[K
     return faults
 
 
-def _tally(node: NodeProcess, peer: Pacs, rounds: int, slices: int, moment: Callable[[Kill], None]) -> Tally:
+def _tally(
+    node: NodeProcess, peer: Pacs, rounds: int, slices: int, moment: Callable[[Kill], None], kind: type[Kill]
+) -> Tally:
     tally = Tally()
     for _ in range(rounds):
-        kill = Kill(node, peer, slices)
+        kill = kind(node, peer, slices)
         kill.at(moment)
         tally.faults += kill.faults()
         tally.rounds += 1

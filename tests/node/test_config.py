@@ -213,3 +213,21 @@ def test_a_limit_of_the_site_reaches_the_pipeline_and_its_digest(folder: Path) -
         assert pipeline.stability.limits["edge_shift_mm"].by == by
         digests.append(pipeline.settings_sha256())
     assert len(set(digests)) == 2
+
+
+def test_a_pipeline_gets_the_names_of_the_site_where_it_asks_for_them(folder: Path) -> None:
+    (folder / "structure_names.yaml").write_text("Tumour: GTVp\n")
+    (folder / "pipelines").mkdir(exist_ok=True)
+    (folder / "pipelines" / "asks.yaml").write_text(f"{COPY}settings: {{structure_names: site}}\n")
+    (folder / "pipelines" / "states.yaml").write_text(f"{COPY}settings: {{structure_names: {{gtv 1: GTVp}}}}\n")
+    pipelines = load_config(folder).pipelines
+    assert pipelines["asks"].settings == {"structure_names": {"tumour": "GTVp"}}
+    assert pipelines["states"].settings == {"structure_names": {"gtv 1": "GTVp"}}
+
+
+def test_a_name_of_the_site_that_is_none_of_tg263_is_named(folder: Path) -> None:
+    (folder / "structure_names.yaml").write_text("Tumour: Tumour\n")
+    (folder / "pipelines").mkdir(exist_ok=True)
+    (folder / "pipelines" / "asks.yaml").write_text(f"{COPY}settings: {{structure_names: site}}\n")
+    error = complaint(folder)
+    assert (error.path.name, error.key) == ("structure_names.yaml", "Tumour")

@@ -134,3 +134,32 @@ def test_run_says_why_it_can_not(
     write(cbct, tmp_path / "files")
     ended = rtnode("run", pipeline, tmp_path / "files", "--output", tmp_path / "out", "--config", config)
     assert (ended.returncode in (1, 78), complaint in ended.stderr) == (True, True), ended.stderr
+
+
+def test_of_a_folder_with_a_course_each_fraction_takes_the_earlier_ones(tmp_path: Path) -> None:
+    reports = {"class": "tests.fraction_reports:FractionReport", "when": {"role": "cbct"}}
+    config = load_config(config_folder(tmp_path, pipelines={"reports": reports}))
+    planning_ct = ct_series(3)
+    frame = planning_ct[0].FrameOfReferenceUID
+    days = [
+        ct_series(3, FrameOfReferenceUID=frame, SeriesDescription="CBCT", AcquisitionDate=date, AcquisitionTime="0930")
+        for date in ("20250122", "20250120", "20250121")
+    ]
+    write([*planning_ct, structure_set(planning_ct), *(one for each in days for one in each)], tmp_path / "files")
+    found = plans(config, config.loaded_pipelines(), series_of(tmp_path / "files", config.roles))
+    order = {days[index][0].SeriesInstanceUID: fraction for index, fraction in ((1, 1), (2, 2), (0, 3))}
+    taken = {
+        order[plan.trigger.known.series_instance_uid]: [
+            order[one.series_instance_uid] for role, one in plan.route.inputs[1:] if role == "cbct"
+        ]
+        for plan in found
+    }
+    assert taken == {1: [], 2: [1], 3: [2, 1]}
+
+
+def test_simulate_says_that_a_pipeline_in_shadow_sends_to_nobody(tmp_path: Path) -> None:
+    config = config_folder(tmp_path, pipelines={"watched": {**COPY, "send_to": ["CONSOLE"], "shadow": True}})
+    write(ct_series(3, SeriesDescription="CBCT"), tmp_path / "files")
+    [job] = json.loads(rtnode("simulate", tmp_path / "files", "--config", config, "--json").stdout)["jobs"]
+    assert (job["pipeline"], job["send_to"]) == ("watched", [])
+    assert "nobody (shadow)" in " ".join(rtnode("simulate", tmp_path / "files", "--config", config).stdout.split())

@@ -212,27 +212,46 @@ def test_opening_again_keeps_the_queue(ledger_url: str, ledger: Ledger) -> None:
     again.close()
 
 
-def test_an_upgrade_from_the_first_version_keeps_the_queue(ledger_url: str, ledger: Ledger) -> None:
+ADDED = {
+    "0002": ["series.body_parts"],
+    "0003": ["series.acquired_at", "jobs.predecessors", "result_instances.study_instance_uid"],
+    "0004": ["result_instances.is_quality_report"],
+}
+COLUMNS_BEYOND = {
+    version: [column for later, columns in ADDED.items() if later > version for column in columns]
+    for version in ("0001", "0002", "0003")
+}
+TABLES_ADDED = {"0004": "trend_points"}
+
+
+@pytest.mark.parametrize("version", COLUMNS_BEYOND)
+def test_an_upgrade_from_an_older_version_keeps_the_queue(ledger_url: str, ledger: Ledger, version: str) -> None:
     series = settled(ledger, arrival())
     ledger.jobs.queue("copy", "key", [LinkedSeries("cbct", series)])
     ledger.jobs.wait("enhance", series, "waits for planning_ct", datetime.now(UTC))
-    _take_back_to_the_first_version(ledger_url)
+    _take_back_to(version, ledger_url)
     again = Ledger(ledger_url)
     assert again.jobs.counts() == {JobState.QUEUED: 1, JobState.WAITING: 1}
     row = again.series.get(series.id)
-    assert (row.revision, row.role, row.body_parts, again.events.first_broken()) == (1, "cbct", None, None)
-    assert [job.pipeline for job in again.jobs.claim(1)] == ["copy"]
-    later = settled(again, arrival("1.4", "1.4.1"), replace(SETTLED, body_parts=frozenset({"NECK", "HEAD"})))
-    assert later.body_parts == ["HEAD", "NECK"]
+    assert (row.revision, row.role, row.acquired_at, again.events.first_broken()) == (1, "cbct", None, None)
+    assert row.body_parts == (None if version == "0001" else [])
+    [job] = again.jobs.claim(1)
+    assert (job.pipeline, again.succession.predecessors(job.id)) == ("copy", ())
+    now = replace(SETTLED, body_parts=frozenset({"NECK", "HEAD"}), acquired_at=datetime(2025, 1, 20, 9, 30))
+    later = settled(again, arrival("1.4", "1.4.1"), now)
+    assert (later.body_parts, later.acquired_at) == (["HEAD", "NECK"], datetime(2025, 1, 20, 9, 30))
     again.close()
 
 
-def _take_back_to_the_first_version(ledger_url: str) -> None:
-    """The tables as 0001 makes them, rows and all."""
+def _take_back_to(version: str, ledger_url: str) -> None:
+    """The tables as the migrations up to this one make them, rows and all."""
     database = Database(ledger_url)
     with database.write() as session:
-        session.execute(text("ALTER TABLE series DROP COLUMN body_parts"))
-        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        for table in (table for later, table in TABLES_ADDED.items() if later > version):
+            session.execute(text(f"DROP TABLE {table}"))
+        for table, column in (name.split(".") for name in COLUMNS_BEYOND[version]):
+            session.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+        session.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
     database.close()
 
 

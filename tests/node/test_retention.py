@@ -9,7 +9,7 @@ import pytest
 from node.errors import NodeError
 from node.ledger.schema import Delivery, JobState
 from node.retention import Retention
-from pipelines.stability import Verdict
+from pipelines.stability import QUALITY_PAGE, QUALITY_PICTURE, Verdict
 from tests.node.released import Released
 
 AT_ONCE, NOT_YET = 1e-9, 30.0
@@ -52,6 +52,18 @@ def test_what_was_delivered_goes_when_its_time_is_over_and_its_rows_stay(release
     assert [row.path for row in released.ledger.series.instances(series.id)] == [None] * INPUTS
     assert [one.path for one in released.ledger.deliveries.instances(delivery)] == [""] * RESULTS
     assert released.ledger.events.first_broken() is None
+
+
+def test_page_and_picture_go_with_the_result(released: Released) -> None:
+    (delivery,) = released.result({"CT": ["PACS"]})
+    folder = released.folder / "results" / "1"
+    for name in (QUALITY_PAGE, QUALITY_PICTURE):
+        (folder / name).write_bytes(b"what shows the patient")
+    deliver(released, delivery)
+    removed(released, NOT_YET)
+    assert (folder / QUALITY_PICTURE).is_file()
+    removed(released)
+    assert not folder.exists()
 
 
 def test_nothing_goes_before_its_time(released: Released) -> None:

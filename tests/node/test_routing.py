@@ -12,10 +12,11 @@ from pydicom.uid import UID, generate_uid
 from sqlalchemy import text
 
 from node.config import When
+from node.graph import KnownSeries
 from node.headers import values_of
 from node.ledger.database import Database
 from node.ledger.schema import JobState, SeriesState
-from node.routing import KnownSeries, Route, input_key, route, starts
+from node.routing import Route, has_to_be_renewed, input_key, route, starts
 from node.series import links_of
 from pipelines.base import Inputs, Need, Outcome, Pipeline, Progress, Tie, no_progress
 from tests.dicom_files import ct_series, registration, rt_dose, rt_plan, structure_set, with_elements, write
@@ -153,6 +154,56 @@ def test_of_equally_near_ones_the_newest_is_chosen(ct: list[Dataset], cbct: Know
     assert linked(cbct, others, "planning_ct") == [newer[0].SeriesInstanceUID]
     both = linked(cbct, others, "planning_ct", Need(at_most=None))
     assert both == [newer[0].SeriesInstanceUID, ct[0].SeriesInstanceUID]
+
+
+NOON = datetime(2025, 1, 20, 12)
+EARLIER = Need(at_least=0, at_most=None, tied=Tie.PATIENT, earlier=True)
+
+
+def day(number: int, **changes: object) -> KnownSeries:
+    """A CBCT of this day; a later one settles earlier, so that the order of arrival is not that of the days."""
+    moment = NOON + timedelta(days=number)
+    return replace(known(ct_series(2), role="cbct", after_h=-number), **{"acquired_at": moment, **changes})  # type: ignore[arg-type]
+
+
+def test_only_series_acquired_before_the_trigger_are_earlier_and_the_last_of_them_comes_first() -> None:
+    days = [day(number) for number in (3, 1, 4, 2, 5)]
+    taken = chosen(route({"cbct": EARLIER}, days[2], days), "cbct")
+    assert taken == [days[index].series_instance_uid for index in (2, 0, 3, 1)]
+
+
+def test_of_two_series_of_one_moment_exactly_one_is_earlier() -> None:
+    days = [day(1), day(1), day(1)]
+    taken = [len(chosen(route({"cbct": EARLIER}, one, days), "cbct")) - 1 for one in days]
+    assert sorted(taken) == [0, 1, 2]
+
+
+def test_a_series_without_a_date_is_earlier_than_none_and_none_than_it() -> None:
+    undated, dated = day(1, acquired_at=None), day(2)
+    found = [route({"cbct": EARLIER}, one, [undated, dated]) for one in (undated, dated)]
+    assert [len(one.inputs) for one in found] == [1, 1]
+    assert [one.remarks for one in found] == [
+        ("no cbct counts as earlier, for the series that started the job states no date",),
+        ("1 cbct left out: without a date it can not be told whether it is earlier",),
+    ]
+
+
+def test_where_nothing_has_to_be_earlier_a_lacking_date_is_not_worth_a_remark() -> None:
+    undated, dated = day(1, acquired_at=None), day(2)
+    need = Need(at_most=None, tied=Tie.PATIENT)
+    found = route({"cbct": need}, dated, [undated, dated])
+    assert (found.remarks, len(found.inputs)) == ((), 2)
+
+
+@pytest.mark.parametrize(("of_day", "renewed"), [(0, True), (1, False)])
+def test_only_the_registration_of_its_own_day_makes_a_job_anew(ct: list[Dataset], of_day: int, renewed: bool) -> None:
+    days = [ct_series(2), ct_series(2)]
+    registered = [known(registration(one[0], ct[0])) for one in days]
+    everything = [known(ct), *(known(one, role="cbct") for one in days), *registered]
+    needs = {"planning_ct": Need(), "registration": Need(at_least=0, at_most=None)}
+    found = route(needs, everything[1], everything)
+    given = {one.series_instance_uid for one in everything} - {registered[of_day].series_instance_uid}
+    assert has_to_be_renewed(needs, given, found, everything) is renewed
 
 
 def test_the_reason_says_what_is_missing_in_plain_words(cbct: KnownSeries) -> None:

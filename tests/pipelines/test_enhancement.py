@@ -11,7 +11,6 @@ import torch
 from pydicom import Dataset
 
 from models.cyclegan import Architecture, Generator
-from models.enhancement_measures import UNITS
 from models.inference import load_generator
 from models.weights import load_card, save, write_card
 from pipelines.base import Outcome, PipelineError, TrainingOptions
@@ -25,8 +24,17 @@ from tests.pipelines.conftest import dciodvfy_errors, inputs
 from tests.pipelines.made import AXIAL, COLUMN_MM, ROW_MM, SLICE_MM, ct_series, oriented_series, write
 
 ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1)
-MEASURES = set(UNITS) - {"fat_departure_hu", "muscle_departure_hu", "bone_departure_hu", "feature_distance"}
-"""Those of every result; of four slices the tissues are not measured."""
+MEASURES = (
+    "mean_change_hu",
+    "largest_local_change_hu",
+    "edge_shift_mm",
+    "body_dice_loss",
+    "air_xor_fraction",
+    "noise_growth",
+    "pixel_spacing_outside_mm",
+    "slice_spacing_outside_mm",
+    "body_mean_departure_sd",
+)
 
 
 def patient(slices: int = 4, rows: int = 48, columns: int = 56) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -56,7 +64,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "slices": 1,
     }
     facts = {"method": "cyclegan", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
-    limits = {name: {"flag_above": 1e6, "hold_above": 1e6} for name in UNITS}
+    limits = {name: {"flag_above": 1e6, "hold_above": 1e6} for name in MEASURES}
     save(path, generator.state_dict(), {**facts, "training_domain": domain, "limits": limits}, "Random.")
     return path
 
@@ -87,7 +95,19 @@ def test_a_result_has_new_values_on_the_grid_of_its_source(weights: Path, tmp_pa
     assert np.abs(series.volume.array_zyx - patient())[inside].mean() > 1
     assert (series.volume.array_zyx[~inside] == patient()[~inside]).all()
     assert verdict_of(outcome.findings) is Verdict.RELEASE
-    assert {finding.name for finding in outcome.findings} >= MEASURES
+    assert {finding.name for finding in outcome.findings} >= set(MEASURES)
+
+
+def test_a_card_that_was_calibrated_is_asked_for_every_measure(weights: Path, tmp_path: Path) -> None:
+    card = load_card(str(weights))
+    calibrated = tmp_path / weights.name
+    calibrated.write_bytes(weights.read_bytes())
+    write_card(calibrated.with_suffix(".md"), card.model_copy(update={"usual": {"skin_steepness": 1.0}}))
+    outcome, _ = enhanced(calibrated, tmp_path / "ct", ct_series(patient()))
+    added = {"registration_shift_mm", "skin_bend_mm", "structure_lost_hu", "mirrored_likeness", "metal_part"}
+    held = {finding.name for finding in outcome.findings if finding.verdict is Verdict.HOLD}
+    # The card has no limits of them, and what has no limit is held.
+    assert added <= held and not held & set(MEASURES)
 
 
 def test_without_limits_a_result_is_held(weights: Path, tmp_path: Path) -> None:

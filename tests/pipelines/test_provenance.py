@@ -28,6 +28,7 @@ def test_a_hashed_uid_is_a_uuid_in_decimal_and_never_changes() -> None:
         replace(ORIGIN, version="1.1"),
         replace(ORIGIN, sop_instance_uids=("1.2",)),
         replace(ORIGIN, labelling=Labelling("PRODUCT")),
+        replace(ORIGIN, predecessors=("1.2",)),
     ],
 )
 def test_whatever_a_result_depends_on_changes_its_uid(other: Provenance) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pydicom import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
@@ -111,7 +112,6 @@ def test_within_the_limits_of_the_card_a_result_is_released_and_every_measure_to
     assert {one.name for one in outcome.findings} == {
         *MEASURES,
         "sides_swapped",
-        "missing_organ_share",
         "identity_differences",
         "segmentation_difference_percent",
         "rt_structure_set_difference_percent",
@@ -248,13 +248,28 @@ def test_sides_that_are_exchanged_are_held_whatever_the_card_says(tmp_path: Path
     assert [one.name for one in outcome.findings if one.verdict is Verdict.HOLD] == ["sides_swapped"]
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-def test_the_finder_is_loaded_as_the_settings_say(tmp_path: Path, found_by: FoundBy, mirror: bool) -> None:
+@pytest.mark.parametrize(("mirror", "capabilities"), [(False, {"amx_bf16": True}), (True, {})])
+def test_the_finder_is_loaded_as_the_settings_say_and_the_cpu_can(
+    tmp_path: Path,
+    found_by: FoundBy,
+    monkeypatch: pytest.MonkeyPatch,
+    mirror: bool,
+    capabilities: dict[str, bool],
+) -> None:
     weights = weights_in(tmp_path)
     asked = found_by(finder_of(weights))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     paths = write(ct(slices=4), folder_in(tmp_path, "ct"))
     Segmentation(name="segment", weights=weights, mirror=mirror).run(inputs(paths))
-    assert asked == [{"weights": weights, "bf16": True, "mirror": mirror}]
+    assert asked == [{"weights": weights, "bf16": bool(capabilities), "mirror": mirror}]
+
+
+def test_the_arithmetic_of_the_machine_is_part_of_the_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = Segmentation(name="segment", weights=weights_in(tmp_path))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    with_bf16 = pipeline.settings_sha256()
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert pipeline.settings_sha256() != with_bf16
 
 
 def test_weights_that_fail_at_work_may_be_mended(tmp_path: Path) -> None:

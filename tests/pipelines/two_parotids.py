@@ -42,10 +42,6 @@ MEASURES = (
     "organ_doubt",
     "stray_part",
     "volume_outside_part",
-    "organ_shift_mm",
-    "input_noise_hu",
-    "metal_part",
-    "truncated_part",
 )
 """That a card has limits of."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydicom import Dataset
 from pynetdicom import AE
 
+from node.ledger.schema import JobState, Result, ResultState
 from tests.ct import new_ct_series
 from tests.pacs import Faults, Pacs
 from tests.system.node_process import NodeProcess
@@ -95,6 +96,40 @@ class Kill:
 
     def _taken_uids(self) -> set[str]:
         return {str(dataset.SOPInstanceUID) for dataset in self.taken}
+
+
+class DecisionKill(Kill):
+    """One round on a node whose results are all held: it dies, with the command, while a person releases one."""
+
+    early: str = ""
+
+    def at(self, moment: Callable[["Kill"], None]) -> None:
+        """Send, begin to release, wait for the moment, kill both, start the node, and release what is still held."""
+        jobs = len(self.node.jobs())
+        self.sender.send()
+        with self.node.ledger() as ledger:
+            wait_until(lambda: ledger.jobs.counts() == {JobState.FINISHED: jobs + 1}, what="the result is held")
+        result_id = self._result().id
+        command = self.node.begin("release", str(result_id), "--by", "Ohta", "--why", "compared")
+        moment(self)
+        command.kill()
+        self.node.kill()
+        command.wait()
+        if self._result().state == ResultState.HELD and self.taken:
+            self.early = "a held result was sent"
+        self.node.start()
+        if self._result().state == ResultState.HELD:
+            self.node.command("release", str(result_id), "--by", "Ohta", "--why", "compared again")
+
+    def faults(self) -> list[str]:
+        """What is wrong after the round; it waits for the result first."""
+        return [*([self.early] if self.early else []), *super().faults()]
+
+    def _result(self) -> Result:
+        with self.node.ledger() as ledger:
+            result = ledger.jobs.result_of(self.node.jobs()[-1].id)
+        assert result is not None
+        return result
 
 
 def source_of(dataset: Dataset) -> str:

@@ -107,6 +107,11 @@ class NodeProcess:
         assert run.returncode == 0, run.stderr
         return run.stdout
 
+    def begin(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """`rtnode`, called beside the node and not waited for."""
+        command = [sys.executable, "-m", "node", *arguments, "--config", str(self.folder)]
+        return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
     def jobs(self) -> list[Job]:
         """The jobs, the oldest first."""
         with self.ledger() as ledger:

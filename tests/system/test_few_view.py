@@ -11,7 +11,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
-from pydicom.uid import CTImageStorage, ParametricMapStorage
+from pydicom.uid import Comprehensive3DSRStorage, CTImageStorage, ParametricMapStorage
 
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.projection_phantom import RayKind, SimulatedScanner, write_projections
@@ -137,7 +137,9 @@ def test_views_that_were_sent_come_back_as_a_ct_series_and_a_map(ward: Ward, who
     arrived = released(ward, shown)
     series = reread(of_class(arrived, CTImageStorage), tmp_path / "arrived")
     (spread,) = of_class(arrived, ParametricMapStorage)
-    assert len(arrived) == SLICES + 1
+    (report,) = of_class(arrived, Comprehensive3DSRStorage)
+    assert report.SeriesDescription == "Quality report NOT FOR TREATMENT"
+    assert len(arrived) == SLICES + 2
     assert series.volume.same_grid(whole.ct.volume)
     for keyword in ("FrameOfReferenceUID", "StudyInstanceUID", "PatientID", "PatientName"):
         assert series.header[keyword].value == whole.ct.header[keyword].value == spread[keyword].value, keyword

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from pydicom import Dataset
-from pydicom.uid import RTStructureSetStorage, SegmentationStorage
+from pydicom.uid import Comprehensive3DSRStorage, RTStructureSetStorage, SegmentationStorage
 
 from tests.dcmtk import Server, storescp
 from tests.models.segmenters import saved_by_hu
@@ -83,11 +83,13 @@ def arrived(ward: Ward, sop_class_uid: str, folder: Path) -> Path:
 def test_a_result_within_its_limits_arrives_everywhere(ward: Ward, sent: list[Dataset]) -> None:
     result = shown(ward, "segment_headneck")["result"]
     assert {one["name"]: one["verdict"] for one in result["findings"] if one["verdict"] != "release"} == {}
-    kinds = {SegmentationStorage, RTStructureSetStorage}
+    kinds = {SegmentationStorage, RTStructureSetStorage, Comprehensive3DSRStorage}
     for there in (ward.archive.datasets(), ward.planning.datasets()):
-        assert len(there) == 2 and {one.SOPClassUID for one in there} == kinds
+        assert len(there) == 3 and {one.SOPClassUID for one in there} == kinds
         assert {(one.PatientID, one.StudyInstanceUID) for one in there} == {("SEG-1", "1.2.2.1")}
-        assert {one.SeriesDescription for one in there} == {"Organs head and neck NOT FOR TREATMENT"}
+        assert {one.SeriesDescription for one in there if one.Modality != "SR"} == {
+            "Organs head and neck NOT FOR TREATMENT"
+        }
 
 
 def test_the_segmentation_in_the_archive_shows_the_organs_on_the_images_that_were_sent(
@@ -126,6 +128,6 @@ def test_without_limits_a_result_is_held_and_reaches_no_peer(ward: Ward, sent: l
     assert result["state"] == "held"
     assert {one["verdict"] for one in result["findings"] if one["name"] == "organ_doubt"} == {"hold"}
     with ward.node.ledger() as ledger:
-        # Two instances to two peers, and none of them is of the held result.
-        assert sum(ledger.deliveries.counts().values()) == 4
-    assert len(ward.archive.datasets()) == len(ward.planning.datasets()) == 2
+        # Two instances and the quality report to two peers, and none of them is of the held result.
+        assert sum(ledger.deliveries.counts().values()) == 6
+    assert len(ward.archive.datasets()) == len(ward.planning.datasets()) == 3

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,12 @@ def test_a_folder_without_a_ct_is_one_plain_sentence(tmp_path: Path) -> None:
     write_ct(tmp_path / "mr", Modality="MR")
     answer = projections(tmp_path, "--ct", tmp_path / "mr")
     assert (answer.returncode, answer.stderr) == (1, f"rtnode: {tmp_path / 'mr'} has no CT\n")
+
+
+def test_a_course_of_treatment_has_the_roles_that_a_prognosis_needs(tmp_path: Path) -> None:
+    assert phantom("course", "--output", tmp_path).returncode == 0
+    rules = load_config(REPOSITORY / "config").roles
+    series = {path.parent: path for path in (tmp_path / "COURSE-0-0000").rglob("*.dcm")}
+    roles = Counter(role_of(dcmread(path, stop_before_pixels=True), rules) for path in series.values())
+    assert roles == {"planning_ct": 1, "structure_set": 1, "cbct": 5, "registration": 5, "treatment_record": 5}
+    assert (tmp_path / "outcomes.csv").is_file() and (tmp_path / "index.json").is_file()
