@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,7 +107,8 @@ def _cases(number: int, files: Sequence[Path], cache: Path) -> Iterator[Case]:
     given = input_measured(model, before, volume.spacing_zyx_mm)
     other = read_volume(files[(number + 1) % len(files)])
     outputs = {**_outputs(file, volume, after, rng), "wrong_patient": partial(_other, model, other, cache, after.shape)}
-    for kind, output in {CLEAN: lambda: after, **outputs}.items():
+    every: dict[str, Callable[[], Hu]] = {CLEAN: lambda: after, **outputs}
+    for kind, output in every.items():
         yield _case(kind, file.stem, given, before, output(), volume.spacing_zyx_mm)
     if number < _INPUT_FAILURES_OF:
         for kind, (wrong, made, spacing) in _inputs(model, volume, before, rng, cache, number):
