@@ -50,8 +50,18 @@ def measured(
 def test_every_measure_has_a_unit_and_none_says_anything_against_an_usual_organ() -> None:
     found = measured({"Bladder": box((2, 2, 2), (5, 10, 10))}, card((30.0, 60.0), Bladder=(5.0, 7.0)), Bladder=1.0)
     assert set(found) < set(UNITS)
-    assert set(POLICY) <= set(found)
+    assert "sides_swapped" in found
     assert not any(found.values())
+
+
+def test_a_calibrated_card_knows_that_an_organ_is_missing_which_all_had() -> None:
+    usual = {"bladder_found": 1.0, "rectum_found": 0.5}
+    calibrated = card(Bladder=(5.0, 7.0)).model_copy(update={"usual": usual})
+    masks = {"Bladder": box((2, 2, 2), (5, 10, 10)), "Rectum": NOTHING}
+    assert measured(masks, calibrated)["missing_organ_share"] == 0.5
+    missing = measured({**masks, "Bladder": NOTHING}, calibrated)
+    assert missing["missing_organ_share"] == 1.0
+    assert set(POLICY) <= set(missing)
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,9 @@ def judged(fat_change_hu: float, edge_shift_mm: float) -> list[JudgedImage]:
 
 
 def test_the_usual_is_the_mean_and_limits_are_of_the_distance_to_it() -> None:
-    usual, limits = usual_and_limits([judged(-30.0, 0.1), judged(-32.0, 0.2), judged(-34.0, 0.3)])
-    assert usual == {"fat_change_hu": -32.0}
-    assert limits["fat_departure_hu"].hold_above > 2.0 >= limits["fat_departure_hu"].flag_above > 0.0
+    usual, limits = usual_and_limits([judged(-20.0, 0.1), judged(-50.0, 0.2), judged(-80.0, 0.3)])
+    assert usual == {"fat_change_hu": -50.0}
+    assert limits["fat_departure_hu"].hold_above > 30.0 >= limits["fat_departure_hu"].flag_above > 10.0
     assert limits["input_noise_hu"].hold_above == limits["input_noise_hu"].flag_above == 30.0
     assert limits["edge_shift_mm"].hold_above > 0.3
 
