@@ -11,8 +11,8 @@ from models.prognosis import load_prognosis
 from models.training.prognosis_sets import PatientFeatures
 from pipelines.base import InputRejected, PipelineError, TrainingOptions, no_progress
 from pipelines.collection_index import CollectedSeries, write_index
-from pipelines.outcomes import CollectedPatient, write_cohort
-from pipelines.prognosis_training import PrognosisWork, evaluate, train
+from pipelines.outcomes import CollectedPatient, collected_patients, write_cohort
+from pipelines.prognosis_training import PrognosisWork, evaluate, patient_features, train
 
 FAST = {
     "feature_set": "all",
@@ -78,9 +78,10 @@ def test_training_reads_no_test_patient_and_leaves_out_who_can_not_be_used(train
 
 def test_features_are_computed_once_for_the_same_settings(trained: tuple[Path, Path], tmp_path: Path) -> None:
     run = shutil.copytree(trained[1], tmp_path / "run")
+    patients = [one for one in collected_patients(trained[0]) if one.split != "test"]
     again, other = Reading(), Reading()
-    train(work(run, again), trained[0], run, TrainingOptions(), no_progress)
-    train(work(run, other, mm=3.0), trained[0], run, TrainingOptions(), no_progress)
+    patient_features(work(run, again), patients, run, no_progress)
+    patient_features(work(run, other, mm=3.0), patients, run, no_progress)
     assert again.asked == [REFUSED]
     assert len(other.asked) == PATIENTS - 13
 
