@@ -151,13 +151,7 @@ def _curve_plot(axes: Axes, page: PrognosisPage) -> None:
 def _group_plot(axes: Axes, page: PrognosisPage) -> None:
     """Kaplan-Meier of each group, that of the patient drawn thick, and the patient's own interval at the horizon."""
     for curve in sorted(page.curves, key=lambda one: one.group):
-        is_his = curve.group == page.group
-        times, *lines = (_to_the_end(curve, values) for values in (curve.times, curve.survival, curve.low, curve.high))
-        colour = _COLOURS[curve.group]
-        label = f"{curve.group} risk: {curve.patients} patients, {curve.events} events"
-        label += " (this patient's group)" if is_his else ""
-        axes.step(times, lines[0], where="post", color=colour, linewidth=2.6 if is_his else 1.0, label=label)
-        axes.fill_between(times, lines[1], lines[2], step="post", color=colour, alpha=0.25 if is_his else 0.08, lw=0)
+        draw_group(axes, curve, curve.group == page.group)
     if page.horizon is not None and page.probability is not None:
         free, low, high = (1.0 - one for one in (page.probability.value, page.probability.high, page.probability.low))
         spread = [[max(free - low, 0.0)], [max(high - free, 0.0)]]
@@ -169,6 +163,16 @@ def _group_plot(axes: Axes, page: PrognosisPage) -> None:
     axes.set_title("Training cohort (Kaplan-Meier, held out)", fontsize=10)
     axes.legend(fontsize=7, loc="lower left")
     axes.grid(alpha=0.3)
+
+
+def draw_group(axes: Axes, curve: "GroupCurve", is_his: bool = False) -> None:
+    """Kaplan-Meier of one group with its band; thick where it is that of the patient."""
+    times, *lines = (_to_the_end(curve, values) for values in (curve.times, curve.survival, curve.low, curve.high))
+    colour = _COLOURS[curve.group]
+    label = f"{curve.group} risk: {curve.patients} patients, {curve.events} events"
+    label += " (this patient's group)" if is_his else ""
+    axes.step(times, lines[0], where="post", color=colour, linewidth=2.6 if is_his else 1.0, label=label)
+    axes.fill_between(times, lines[1], lines[2], step="post", color=colour, alpha=0.25 if is_his else 0.08, lw=0)
 
 
 def _to_the_end(curve: "GroupCurve", values: Sequence[float]) -> list[float]:

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from models.outcomes import SIMULATED
-from models.prognosis import GroupCurve, PrognosisModel
+from models.prognosis import PrognosisModel
+from models.prognosis_figure import draw_group
 from models.survival.interval import Interval
 from models.training.prognosis_learning import SetValidation
 from models.training.prognosis_sets import FeatureTable
@@ -84,7 +85,7 @@ def draw_training(png: Path, model: PrognosisModel, found: TrainedSets) -> None:
     scores.axvline(0.5, color="grey", linestyle=":")
     scores.set_xlabel(f"{SCORE_NAMES[found.score_name]} of patients that the models had not seen, 95 % interval")
     for curve in model.curves:
-        draw_curve(outcome, curve)
+        draw_group(outcome, curve)
     if model.curves:
         outcome.set(xlabel=f"time in {model.time_unit}", ylabel=f"without {model.cohort.endpoint}", ylim=(0.0, 1.02))
         outcome.legend()
@@ -93,20 +94,6 @@ def draw_training(png: Path, model: PrognosisModel, found: TrainedSets) -> None:
     if model.cohort.is_simulated:
         figure.suptitle(SIMULATED)
     figure.savefig(png, dpi=110)
-
-
-def draw_curve(axes: Axes, curve: GroupCurve) -> None:
-    """One Kaplan-Meier curve with its band."""
-    times = [0.0, *curve.times, curve.last_watched]
-    colour = "tab:red" if curve.group == "high" else "tab:blue"
-
-    def steps(values: tuple[float, ...]) -> list[float]:
-        return [1.0, *values, values[-1] if values else 1.0]
-
-    label = f"{curve.group} risk: {curve.patients} patients, {curve.events} events"
-    axes.step(times, steps(curve.survival), where="post", color=colour, label=label)
-    low, high = steps(curve.low), steps(curve.high)
-    axes.fill_between(times, low, high, step="post", color=colour, alpha=0.15)
 
 
 def _draw_probabilities(axes: Axes, model: PrognosisModel) -> None:
