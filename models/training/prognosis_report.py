@@ -35,7 +35,8 @@ for every patient, or do not repeat, are left out. The set of the model was chos
 {permuted}
 
 {table}
-
+{groups}"""
+_OF_GROUPS = """
 The log-rank p is of groups that were made across folds, and corrected after Holm for the number of sets; the p of
 permuted outcomes is the one to believe.
 """
@@ -69,6 +70,7 @@ def write_training_report(path: Path, model: PrognosisModel, found: TrainedSets,
         chosen=model.feature_set,
         permuted="" if p is None else _PERMUTED.format(p=p, permutations=found.settings.permutations),
         table=_table(found),
+        groups=_OF_GROUPS if found.corrected_p else "",
     )
 
 
