@@ -221,7 +221,7 @@ def _faults(error: ValidationError) -> str:
 def _check_produced(pipeline: Pipeline, outcome: Outcome) -> None:
     """The node routes by what a pipeline says it makes, so it has to make that."""
     made = {dataset.SOPClassUID for series in outcome.series for dataset in series}
-    if not made:
+    if pipeline.produces and not made:
         raise PipelineError(f"{pipeline.name} made no instance")
     if not made <= pipeline.produces:
         names = ", ".join(sorted(uid.name for uid in made - pipeline.produces))

@@ -64,7 +64,7 @@ def agreement(
     ValueError
         If a mask is not on the grid, or two names of one side are the same organ.
     """
-    one, other = (_by_standard_name(masks, grid) for masks in (found, carried))
+    one, other = (by_standard_name(masks, grid) for masks in (found, carried))
     return tuple(_of_organ(name, mask, other[name], grid) for name, mask in one.items() if name in other)
 
 
@@ -83,7 +83,14 @@ def _figures(organ: OrganAgreement) -> tuple[Measured, ...]:
     )
 
 
-def _by_standard_name(masks: Mapping[str, NDArray[np.bool_]], grid: Volume) -> dict[str, NDArray[np.bool_]]:
+def by_standard_name(masks: Mapping[str, NDArray[np.bool_]], grid: Volume) -> dict[str, NDArray[np.bool_]]:
+    """The masks that have a voxel, [slice, row, column], by TG-263 name where theirs is one.
+
+    Raises
+    ------
+    ValueError
+        If a mask is not on the grid, or two names are the same organ.
+    """
     named = [(standard_name(name) or name, grid.with_array(mask).array_zyx) for name, mask in masks.items()]
     if len({name for name, _ in named}) < len(named):
         raise ValueError("two masks are of the same organ")
