@@ -173,6 +173,8 @@ class PipelineSettings(Settings):
     """A result that is held for longer raises an alarm."""
     shadow: bool = False
     """Its results are judged and kept, and go nowhere."""
+    shadow_of: str | None = None
+    """The pipeline whose results are current: those in shadow are compared with them, on the same series."""
     quality_report: bool = True
     """A quality report (SR) and a page are made beside each result; peers that `receives` no SR are not sent any."""
     trend: TrendSettings = TrendSettings()
@@ -182,6 +184,24 @@ class PipelineSettings(Settings):
         """For the fields of the class: the settings, and the limits of the site where it has set some."""
         stability = {"stability": self.stability.model_dump(mode="json")} if self.stability.limits else {}
         return {**self.settings, **stability}
+
+    def fault_of_shadow(self, name: str, current: "PipelineSettings | None") -> str | None:
+        """Why the results of this pipeline, `name`, can not be compared with those of `shadow_of`; None if they can."""
+        if self.shadow_of is None:
+            return None
+        if not self.shadow:
+            return "only a pipeline with shadow: true is compared with another"
+        if self.shadow_of == name:
+            return "a pipeline can not be compared with itself"
+        if current is None:
+            return f"there is no pipeline {self.shadow_of}"
+        if current.shadow:
+            return f"{self.shadow_of} is in shadow itself, so its results are not the current ones"
+        if self.enabled and not current.enabled:
+            return f"{self.shadow_of} is not enabled, so there is no result to compare with"
+        if current.when.role != self.when.role:
+            return f"{self.shadow_of} starts with the role {current.when.role}, so never with the same series"
+        return None
 
 
 class CollectionRule(Settings):
@@ -343,6 +363,9 @@ def _check_references(config: Config) -> None:
         path = config.folder / "pipelines" / f"{name}.yaml"
         if pipeline.when.role not in roles:
             raise ConfigError(path, "when.role", f"roles.yaml has no role {pipeline.when.role}")
+        fault = pipeline.fault_of_shadow(name, config.pipelines.get(pipeline.shadow_of or ""))
+        if fault is not None:
+            raise ConfigError(path, "shadow_of", fault)
         for peer in pipeline.send_to:
             if peer not in config.peers:
                 raise ConfigError(path, "send_to", f"peers.yaml has no peer {peer}")

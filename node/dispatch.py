@@ -11,6 +11,7 @@ from node.ledger import Ledger
 from node.ledger.jobs import JobInstances, Made
 from node.ledger.schema import Job, JobState, ResultInstance
 from node.ledger.trends import Process
+from node.shadow import ShadowAgreements
 from node.storage import Storage, page_files
 from pipelines.base import Pipeline
 from pipelines.execution import REPORT_NAME, JobOrder, JobReport, JobStatus, OrderedSeries
@@ -31,6 +32,7 @@ class Dispatch:
         self._ledger = ledger
         self._storage = storage
         self._engine = engine
+        self._agreements = ShadowAgreements(config, ledger, storage, engine)
 
     def dispatch(self) -> None:
         """Hand queued jobs to the workers that are free."""
@@ -42,16 +44,19 @@ class Dispatch:
                 continue
             self._engine.submit(job, self._order(job))
             log.info("job running", extra={"job": job.id, "pipeline": job.pipeline, "attempt": job.attempts})
+        self._agreements.dispatch()
 
     def collect(self) -> None:
-        """File the jobs that have ended."""
+        """File the jobs and comparisons that have ended."""
         for ended in self._engine.ended():
-            if ended.report is None:
+            if self._agreements.is_one(ended):
+                self._agreements.collect(ended)
+            elif ended.report is None:
                 self._failed(ended.job, ended.reason, ended.worker_died)
             elif ended.report.status is JobStatus.REJECTED:
                 self._give_up(ended.job, ended.report.reason)
             else:
-                self._finished(ended.job, ended.report, ended.output_dir)
+                self._finished(ended.job, ended.report, ended.order.output_dir)
 
     def _order(self, job: Job) -> JobOrder:
         settings = self._config.pipelines[job.pipeline]

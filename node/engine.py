@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import dask
 from distributed import Client, Future, KilledWorker, LocalCluster
@@ -66,10 +65,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that is not running any more: its report, or why there is none."""
+    """An order that is not running any more, of this job or about its result: the report, or why there is none."""
 
     job: Job
-    output_dir: Path
+    order: JobOrder
     report: JobReport | None = None
     reason: str = ""
     worker_died: bool = False
@@ -190,11 +189,11 @@ class Engine:
                 yield ended
 
     def _if_ended(self, running: _Running) -> Ended | None:
-        future, output_dir = running.future, running.order.output_dir
+        future = running.future
         if future.status == "finished":
             return _finished(running)
         if future.status in ("cancelled", "lost"):
-            return Ended(running.job, output_dir, reason="the scheduler of the workers vanished")
+            return Ended(running.job, running.order, reason="the scheduler of the workers vanished")
         if future.status == "error":
             return _failed(running, future.exception())
         if self._is_overdue(running):
@@ -223,7 +222,7 @@ class Engine:
             _kill(self._cluster, workers)
             return None
         running.future.cancel(force=True)
-        return Ended(running.job, running.order.output_dir, reason=reason, worker_died=has_run)
+        return Ended(running.job, running.order, reason=reason, worker_died=has_run)
 
     def _worker_memory(self) -> int:
         """Dask's own limit, bytes: a backstop above the largest limit of a pipeline."""
@@ -260,20 +259,18 @@ def _kill(cluster: LocalCluster, workers: Sequence[str]) -> None:
 
 def _finished(running: _Running) -> Ended:
     """The report is read from the folder: the worker that wrote it may be gone already."""
-    output_dir = running.order.output_dir
     try:
-        report = JobReport.model_validate_json((output_dir / REPORT_NAME).read_bytes())
+        report = JobReport.model_validate_json((running.order.output_dir / REPORT_NAME).read_bytes())
     except (OSError, ValidationError) as error:
-        return Ended(running.job, output_dir, reason=f"its report can not be read: {type(error).__name__}")
-    return Ended(running.job, output_dir, report=report)
+        return Ended(running.job, running.order, reason=f"its report can not be read: {type(error).__name__}")
+    return Ended(running.job, running.order, report=report)
 
 
 def _failed(running: _Running, error: BaseException) -> Ended:
-    output_dir = running.order.output_dir
     if not isinstance(error, KilledWorker | WorkerDied):
-        return Ended(running.job, output_dir, reason=f"{type(error).__name__}: {error}")
+        return Ended(running.job, running.order, reason=f"{type(error).__name__}: {error}")
     # A worker that died before it had begun the job was not killed by it.
-    return Ended(running.job, output_dir, reason=_cause_of_death(running), worker_died=has_begun(running.order))
+    return Ended(running.job, running.order, reason=_cause_of_death(running), worker_died=has_begun(running.order))
 
 
 def _cause_of_death(running: _Running) -> str:

@@ -97,6 +97,7 @@ class Node:
         self.ledger.events.add(What.NODE_STARTED, "node")
         started.callback(self._attempt, self._end_audit)
         started.callback(self.ledger.jobs.put_back)
+        started.callback(self.ledger.agreements.put_back)
         started.callback(self._engine.stop)
         self._engine.start()
         started.callback(self._outbox.stop)

@@ -5,7 +5,8 @@ from typing import Any
 
 from node.errors import NodeError
 from node.ledger import Ledger
-from node.ledger.schema import Event, Job
+from node.ledger.agreements import Compared
+from node.ledger.schema import AgreementState, Event, Job
 from node.ledger.trends import Chart
 
 Record = dict[str, Any]
@@ -53,6 +54,7 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
     result = ledger.jobs.result_of(job_id)
     deliveries = ledger.deliveries.of_result(result.id) if result else []
     charts = ledger.trends.of_result(result.id) if result else []
+    compared = ledger.agreements.of_result(result.id) if result else None
     subjects = [f"job/{job_id}", *([f"result/{result.id}"] if result else [])]
     subjects += [f"delivery/{delivery.id}" for delivery in deliveries]
     history = [event for subject in subjects for event in ledger.events.of(subject)]
@@ -73,6 +75,7 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
         }
         if result
         else None,
+        "agreement": _agreement_record(compared) if compared else None,
         "trend": [trend_record(chart) for chart in charts],
         "deliveries": [
             {
@@ -87,6 +90,34 @@ def full_record(ledger: Ledger, job_id: int) -> Record:
         ],
         "events": [_event_record(event) for event in sorted(history, key=lambda event: event.id)],
     }
+
+
+def _agreement_record(compared: Compared) -> Record:
+    """How far a result in shadow agrees with the current one."""
+    agreement, job = compared.agreement, compared.current_job
+    said, number = _SAID_OF_AGREEMENT[agreement.state], agreement.current_result_id
+    current = f"result {number} of {job.pipeline} (job {job.id}), which is {compared.current_state}"
+    because = f": {agreement.reason}" if agreement.reason else ""
+    return {
+        "state": agreement.state,
+        "sentence": f"{said} {current}{because}",
+        "current_pipeline": job.pipeline,
+        "current_job": job.id,
+        "current_result": number,
+        "attempts": agreement.attempts,
+        "findings": [
+            {key: finding[key] for key in ("name", "value", "unit", "text")} for finding in agreement.findings
+        ],
+    }
+
+
+_SAID_OF_AGREEMENT = {
+    AgreementState.QUEUED: "waits to be compared with",
+    AgreementState.RUNNING: "is being compared with",
+    AgreementState.MEASURED: "was compared with",
+    AgreementState.FAILED: "could not be compared with",
+    AgreementState.SUPERSEDED: "is not compared any more with",
+}
 
 
 def trend_record(chart: Chart) -> Record:

@@ -248,6 +248,7 @@ _MAKERS: Mapping[str, Callable[[Messages, AuditedEvent], Made | None]] = {
     What.JOB_RUNNING: _accesses(READ),
     What.RESULT_HELD: _accesses(CREATE),
     What.RESULT_IN_SHADOW: _accesses(CREATE),
+    What.AGREEMENT_RUNNING: _accesses(READ),
     What.RESULT_RELEASED: _decides,
     What.RESULT_RELEASED_BY_ONE: _decides,
     What.RESULT_REJECTED: _decides,

@@ -135,9 +135,13 @@ def _print_record(record: dict[str, Any]) -> None:
     console.print(f"job {record['id']} of {record['pipeline']}: {record['state']} {record['reason'] or ''}")
     for where in filter(None, record["page"].values()):
         console.print(f"page: {where}", soft_wrap=True)
+    agreement = record["agreement"]
+    if agreement:
+        console.print(f"the result in shadow {escape(agreement['sentence'])}", soft_wrap=True)
     for title, rows in (
         ("inputs", record["inputs"]),
         ("findings", record["result"]["findings"] if record["result"] else []),
+        ("agreement", agreement["findings"] if agreement else []),
         ("trend", record["trend"]),
         ("deliveries", record["deliveries"]),
         ("events", record["events"]),

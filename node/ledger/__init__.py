@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from node.ledger.agreements import AgreementLedger
 from node.ledger.audited import AuditedLedger
 from node.ledger.database import Database
 from node.ledger.decisions import DecisionLedger
@@ -29,6 +30,7 @@ class Ledger:
         self.deliveries = DeliveryLedger(self._database)
         self.decisions = DecisionLedger(self._database)
         self.trends = TrendLedger(self._database)
+        self.agreements = AgreementLedger(self._database)
         self.removal = RemovalLedger(self._database, committing_peers)
         self.events = EventLedger(self._database)
         self.audited = AuditedLedger(self._database)

@@ -58,6 +58,16 @@ class ResultState(StrEnum):
     """Made by a pipeline that is only watched: kept, and never sent."""
 
 
+class AgreementState(StrEnum):
+    """Of the comparison of a result in shadow with the current one."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    MEASURED = "measured"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
 class DeliveryState(StrEnum):
     """Of one series on its way to one peer."""
 
@@ -264,6 +274,26 @@ class TrendPoint(Table):
     sigma: Mapped[float | None]
     rules: Mapped[list[Any]]
     at: Mapped[datetime]
+
+
+class Agreement(Table):
+    """How far a result in shadow agrees with the current one on the same series.
+
+    Of each result in shadow, all but the last are superseded. A pair without a row has not been looked at yet.
+    """
+
+    __tablename__ = "agreements"
+    __table_args__ = (UniqueConstraint("shadow_result_id", "current_result_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shadow_result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    current_result_id: Mapped[int] = mapped_column(ForeignKey("results.id"), index=True)
+    state: Mapped[AgreementState] = mapped_column(String(16), index=True)
+    reason: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    findings: Mapped[list[Any]]
+    started_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
 
 
 class Delivery(Table):

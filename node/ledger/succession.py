@@ -14,6 +14,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session, aliased
 
 from node.ledger import events
+from node.ledger.agreements import supersede_agreements
 from node.ledger.database import Database
 from node.ledger.deliveries import cancel_deliveries
 from node.ledger.events import What
@@ -142,6 +143,7 @@ def _supersede(session: Session, job: Job, reason: str) -> None:
     job.state, job.reason = JobState.SUPERSEDED, reason
     events.append(session, What.JOB_SUPERSEDED, f"job/{job.id}", reason)
     cancel_deliveries(session, job.id, reason)
+    supersede_agreements(session, job.id, reason)
 
 
 def _of_the_fraction_before(session: Session, job: Job) -> list[Predecessor]:

@@ -132,6 +132,34 @@ def test_a_wrong_pipeline_is_named(folder: Path, text: str, key: str, reason: st
     assert error.reason.startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("watched", "current", "reason"),
+    [
+        ({"shadow": True, "shadow_of": "moon"}, {}, "there is no pipeline moon"),
+        ({"shadow": True, "shadow_of": "watched"}, {}, "a pipeline can not be compared with itself"),
+        ({"shadow_of": "current"}, {}, "only a pipeline with shadow: true is compared with another"),
+        ({"shadow": True, "shadow_of": "current"}, {"shadow": True}, "current is in shadow itself"),
+        ({"shadow": True, "shadow_of": "current"}, {"enabled": False}, "current is not enabled"),
+        ({"shadow": True, "shadow_of": "current"}, {"when": {"role": "dose"}}, "current starts with the role dose"),
+    ],
+)
+def test_a_pipeline_whose_results_can_not_be_current_is_named(
+    tmp_path: Path, watched: dict[str, Any], current: dict[str, Any], reason: str
+) -> None:
+    copy = yaml.safe_load(COPY)
+    folder = config_folder(tmp_path, pipelines={"watched": {**copy, **watched}, "current": {**copy, **current}})
+    error = complaint(folder)
+    assert (error.path, error.key) == (folder / "pipelines" / "watched.yaml", "shadow_of")
+    assert error.reason.startswith(reason)
+
+
+def test_a_pipeline_in_shadow_names_the_current_one(tmp_path: Path) -> None:
+    copy = yaml.safe_load(COPY)
+    watched = {**copy, "shadow": True, "shadow_of": "current"}
+    folder = config_folder(tmp_path, pipelines={"watched": watched, "current": copy})
+    assert load_config(folder).pipelines["watched"].shadow_of == "current"
+
+
 def test_a_certificate_that_is_none_is_named(folder: Path, tmp_path: Path) -> None:
     ca = tmp_path / "ca.crt"
     trustme.CA().cert_pem.write_to_path(ca)

@@ -219,9 +219,9 @@ ADDED = {
 }
 COLUMNS_BEYOND = {
     version: [column for later, columns in ADDED.items() if later > version for column in columns]
-    for version in ("0001", "0002", "0003")
+    for version in ("0001", "0002", "0003", "0004")
 }
-TABLES_ADDED = {"0004": "trend_points"}
+TABLES_ADDED = {"0004": "trend_points", "0005": "agreements"}
 
 
 @pytest.mark.parametrize("version", COLUMNS_BEYOND)
