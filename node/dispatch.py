@@ -99,6 +99,7 @@ class Dispatch:
             return
         extra = {"job": job.id, "result": result_id, "verdict": report.verdict.value, "seconds": report.seconds}
         log.info("job finished", extra=extra)
+        self._agreements.result_filed()
 
     def _process(self, job: Job) -> Process:
         """What the findings of a job are a sample of: one model with its settings on the images of one device."""

@@ -34,17 +34,26 @@ class ShadowAgreements:
         }
         self._handed_over: dict[int, Agreement] = {}
         """By the id of the job in shadow, which has finished: the engine knows the comparison by it."""
+        self._may_wait = True
+        """Whether the ledger may hold a pair that waits: it is not asked at every turn of the loop."""
 
     def dispatch(self) -> None:
         """Hand pairs to the workers that are free."""
         for agreement, job_id in self._ledger.agreements.running():
             if not self._engine.has(job_id):
                 self._failed(agreement, "it could not be handed to a worker, or the node ended while it ran")
-        free = self._engine.free_slots()
-        waiting = self._ledger.agreements.unmeasured(self._shadow_of) if free else []
+        free = self._engine.free_slots() if self._may_wait else 0
+        if not free:
+            return
+        waiting = self._ledger.agreements.unmeasured(self._shadow_of)
         # One that a worker still compares with a result that was superseded has to end first.
         for pair in [one for one in waiting if not self._engine.has(one.shadow_job.id)][:free]:
             self._start(pair)
+        self._may_wait = bool(waiting)
+
+    def result_filed(self) -> None:
+        """A pair may be complete now."""
+        self._may_wait = True
 
     def is_one(self, ended: Ended) -> bool:
         """Whether a comparison has ended, and not a job."""
@@ -53,6 +62,7 @@ class ShadowAgreements:
     def collect(self, ended: Ended) -> None:
         """File what came back."""
         agreement = self._handed_over.pop(ended.job.id)
+        self._may_wait = True
         extra = {"job": ended.job.id, "agreement": agreement.id}
         if ended.report is None:
             self._failed(agreement, ended.reason)
@@ -101,3 +111,4 @@ class ShadowAgreements:
             log.error("agreement failed", extra={"agreement": agreement.id})
         else:
             self._ledger.agreements.try_again(agreement, reason)
+            self._may_wait = True
