@@ -174,6 +174,8 @@ def _alerts(code: Code | None = None) -> Callable[[Messages, AuditedEvent], Made
         happening = Happening(
             SECURITY_ALERT, EXECUTE, event.at, MINOR_FAILURE, [code or _own(event)], outcome_description=event.why
         )
+        if event.who == NODE:
+            return happening, [messages.node(is_requestor=True)]
         return happening, [messages.node(), Participant(event.who or "unknown", is_requestor=True)]
 
     return make
@@ -249,6 +251,7 @@ _MAKERS: Mapping[str, Callable[[Messages, AuditedEvent], Made | None]] = {
     What.RESULT_HELD: _accesses(CREATE),
     What.RESULT_IN_SHADOW: _accesses(CREATE),
     What.AGREEMENT_RUNNING: _accesses(READ),
+    What.TREND_ALARM: _alerts(),
     What.RESULT_RELEASED: _decides,
     What.RESULT_RELEASED_BY_ONE: _decides,
     What.RESULT_REJECTED: _decides,

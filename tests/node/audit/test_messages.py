@@ -139,6 +139,22 @@ def test_conflict_and_refused_peer_are_security_alerts(held: Released) -> None:
     assert subject_of(last_of(held), "110182").get("ParticipantObjectID") == "192.0.2.9"
 
 
+def test_trend_alarm_is_an_alert_of_the_node_about_the_study(held: Released) -> None:
+    why = "edge_shift_mm of copy on Maker / One: one value beyond 3 sigma (Nelson rule 1)"
+    held.ledger.events.add(What.TREND_ALARM, "result/1", why)
+    message = last_of(held)
+    assert name_of(message) == "Security Alert / Trend alarm / E / 4"
+    assert participants_of(message) == [("RTNODE", "true", None)]
+    assert subject_of(message, "110180").get("ParticipantObjectID") == STUDY
+    assert message.findtext(".//EventOutcomeDescription") == why
+
+
+def test_results_that_are_compared_are_read(held: Released) -> None:
+    held.ledger.events.add(What.AGREEMENT_RUNNING, "result/1", "with result 2: attempt 1")
+    assert name_of(last_of(held)) == "DICOM Instances Accessed / Agreement running / R / 0"
+    assert subject_of(last_of(held), "110180").get("ParticipantObjectID") == STUDY
+
+
 def test_query_is_told_without_the_patient(held: Released) -> None:
     held.ledger.events.add(What.PEER_QUERIED, "peer/PACS", "the series of a patient: CT, RTSTRUCT")
     message = last_of(held)
