@@ -1,5 +1,7 @@
 """Pipelines whose results differ by a known amount; workers import them from here."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,3 +59,14 @@ class BoxOrgans(Pipeline):
             masks[name][:, 4:12, first:end] = True
         made = segmentation(source, masks, provenance(self, inputs), "Boxes").dataset
         return Outcome(((made,),), (identity_finding(source, (made,)),))
+
+
+class DyingAgreement(Pipeline):
+    """A comparison that takes its worker with it."""
+
+    produces: ClassVar[frozenset[UID]] = frozenset()
+
+    def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
+        """Die."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("still alive")

@@ -8,6 +8,7 @@ import pytest
 from pydicom import Dataset
 from starlette.testclient import TestClient
 
+from node import shadow
 from node.config import load_config
 from node.ledger import Ledger
 from node.ledger.schema import AgreementState, Job, JobState, ResultState
@@ -76,23 +77,25 @@ def finished(node: RunningNode, pipeline: str) -> bool:
 
 
 @pytest.mark.req("NODE-06")
-@pytest.mark.parametrize("shadow", ["a_new", "z_new"])
+@pytest.mark.parametrize("watched", ["a_new", "z_new"])
 def test_in_whatever_order_they_finish_the_difference_is_measured_and_nothing_is_sent(
-    tmp_path: Path, shadow: str
+    tmp_path: Path, watched: str
 ) -> None:
     # The only worker takes the jobs in the order of the names.
     with pacs(ae_title="TPS") as tps:
         peers = {**PEERS, "TPS": tps.peer(may={"echo", "store"}).model_dump(mode="json")}
-        pipelines = {shadow: {**in_shadow_of("old"), "send_to": ["TPS"]}, "old": copy(send_to=["TPS"])}
+        pipelines = {watched: {**in_shadow_of("old"), "send_to": ["TPS"]}, "old": copy(send_to=["TPS"])}
         config = config_folder(tmp_path, {}, peers, None, pipelines)
         with running_node(config) as node:
             series, ledger = sent(node), node.node.ledger
-            record = agreement_of(ledger, shadow)
+            record = agreement_of(ledger, watched)
             wait_until(lambda: ledger.deliveries.counts() == {"delivered": 1}, DEADLINE_S)
-            results = {name: ledger.jobs.result_of(job.id) for name in (shadow, "old") if (job := job_of(ledger, name))}
-    new, old = results[shadow], results["old"]
+            results = {
+                name: ledger.jobs.result_of(job.id) for name in (watched, "old") if (job := job_of(ledger, name))
+            }
+    new, old = results[watched], results["old"]
     assert new is not None and old is not None
-    assert (new.id < old.id) == (shadow == "a_new")
+    assert (new.id < old.id) == (watched == "a_new")
     assert values(record) == {
         "agreement_mean_difference_hu": OFFSET_HU,
         "agreement_mean_absolute_difference_hu": -OFFSET_HU,
@@ -171,6 +174,20 @@ def test_a_late_image_makes_both_results_anew_and_they_are_compared_anew(tmp_pat
         charts = [one for one in ledger.trends.all("new") if one.finding.startswith("agreement")]
     assert second["current_result"] != first["current_result"]
     assert [len(chart.points) for chart in charts] == [1, 1, 1]
+
+
+def test_a_comparison_that_kills_its_worker_is_given_up_and_the_next_job_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow, "MEASURED_BY", "tests.shadow_trials:DyingAgreement")
+    config = config_folder(tmp_path, {"max_attempts": 2}, pipelines={"new": in_shadow_of("old"), "old": copy()})
+    with running_node(config) as node:
+        sent(node)
+        record = agreement_of(node.node.ledger, "new")
+        assert record["attempts"] == 2
+        assert record["sentence"].endswith(": failed 2 times, the last time: its worker process died")
+        sent(node, patient_id="MADE-2")
+        wait_until(lambda: node.node.ledger.jobs.counts() == {JobState.FINISHED: 4}, DEADLINE_S)
 
 
 def test_organs_found_in_shadow_are_held_against_the_current_ones(tmp_path: Path) -> None:
