@@ -77,9 +77,9 @@ def _of_images(shadow: Paths, current: Paths, inputs: Inputs) -> Iterator[Findin
     if not body.any():
         raise InputRejected("The current result shows no body, so there is nothing to compare")
     difference = image_difference(one_hu, other_hu, body)
-    yield _fact("mean_difference_hu", difference.mean_hu, HU, "Mean difference inside the body, shadow minus current")
-    yield _fact("mean_absolute_difference_hu", difference.mean_absolute_hu, HU, "Mean size of the difference")
-    yield _fact("p95_absolute_difference_hu", difference.p95_absolute_hu, HU, "95 % of the voxels differ by no more")
+    yield _fact("difference_hu", difference.mean_hu, HU, "Mean difference inside the body, shadow minus current")
+    yield _fact("abs_difference_hu", difference.mean_absolute_hu, HU, "Mean size of the difference")
+    yield _fact("p95_difference_hu", difference.p95_absolute_hu, HU, "95 % of the voxels differ by no more")
 
 
 def _of_organs(shadow: Paths, current: Paths, inputs: Inputs) -> Iterator[Finding]:
@@ -111,12 +111,12 @@ def _of_prognoses(shadow: Paths, current: Paths, inputs: Inputs) -> Iterator[Fin
     if one.event != other.event:
         raise InputRejected("The two prognoses are of different events, so their probabilities can not be compared")
     difference = one.probability_percent - other.probability_percent
-    yield _fact("event_probability_difference_percent", difference, "%", f"Probability of {one.event}, difference")
+    yield _fact("probability_percent", difference, "%", f"Probability of {one.event}, difference")
     differs = one.risk_group != other.risk_group
     yield _fact("risk_group_differs", float(differs), "1", "Whether the two risk groups differ")
     if one.linear_predictor is not None and other.linear_predictor is not None:
         what = "Linear predictor, each on the scale of its model, difference"
-        yield _fact("linear_predictor_difference", one.linear_predictor - other.linear_predictor, "1", what)
+        yield _fact("linear_predictor", one.linear_predictor - other.linear_predictor, "1", what)
 
 
 def _prognosis(paths: Paths) -> ReadPrognosis:

@@ -15,7 +15,7 @@ from node.storage import Identity
 from pipelines.stability import Finding, Verdict
 
 SHADOW_OF = {"new": "old"}
-OFFSET = "agreement_mean_difference_hu"
+OFFSET = "agreement_difference_hu"
 CHARTED = TrendSettings(baselines={OFFSET: Baseline(mean=0.0, sigma=1.0)})
 
 

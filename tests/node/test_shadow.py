@@ -97,9 +97,9 @@ def test_in_whatever_order_they_finish_the_difference_is_measured_and_nothing_is
     assert new is not None and old is not None
     assert (new.id < old.id) == (watched == "a_new")
     assert values(record) == {
-        "agreement_mean_difference_hu": OFFSET_HU,
-        "agreement_mean_absolute_difference_hu": -OFFSET_HU,
-        "agreement_p95_absolute_difference_hu": -OFFSET_HU,
+        "agreement_difference_hu": OFFSET_HU,
+        "agreement_abs_difference_hu": -OFFSET_HU,
+        "agreement_p95_difference_hu": -OFFSET_HU,
     }
     assert (record["current_pipeline"], record["current_result"], record["attempts"]) == ("old", old.id, 1)
     assert (new.state, len(tps.datasets)) == (ResultState.SHADOW, len(series))
@@ -123,11 +123,11 @@ def test_show_trend_and_page_tell_of_it_in_plain_words(tmp_path: Path) -> None:
     assert f"the result in shadow {agreement['sentence']}" in text
     assert "agreement running" in [event["what"] for event in shown["events"]]
     listed = json.loads(answer_of("trend", "new", "--json", "--config", str(config)).stdout)
-    (chart,) = [one for one in listed if one["finding"] == "agreement_mean_difference_hu"]
+    (chart,) = [one for one in listed if one["finding"] == "agreement_difference_hu"]
     assert (chart["points"], chart["last"], chart["device"]) == (2, OFFSET_HU, "Maker")
     assert f"The result in shadow {agreement['sentence']}" in page
     assert "Mean difference inside the body, shadow minus current: -12" in page
-    assert "agreement_mean_difference_hu" in page.partition("<h2>Trend</h2>")[2]
+    assert "agreement_difference_hu" in page.partition("<h2>Trend</h2>")[2]
 
 
 def test_a_restart_between_the_two_results_loses_no_comparison(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_restart_between_the_two_results_loses_no_comparison(tmp_path: Path) -
         wait_until(lambda: finished(node, "a_old"), DEADLINE_S)
     gate.touch()
     with running_node(config) as node:
-        assert values(agreement_of(node.node.ledger, "new"))["agreement_mean_difference_hu"] == OFFSET_HU
+        assert values(agreement_of(node.node.ledger, "new"))["agreement_difference_hu"] == OFFSET_HU
 
 
 def test_results_that_a_node_died_over_while_they_were_compared_are_compared_after_its_start(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_results_that_a_node_died_over_while_they_were_compared_are_compared_aft
     ledger.close()
     with running_node(config) as node:
         record = agreement_of(node.node.ledger, "new")
-        assert (values(record)["agreement_mean_difference_hu"], record["attempts"]) == (OFFSET_HU, 2)
+        assert (values(record)["agreement_difference_hu"], record["attempts"]) == (OFFSET_HU, 2)
         wait_until(lambda: node.files("jobs") == [])
 
 

@@ -60,9 +60,9 @@ def report(out: Path, probability: float, risk: float, **changes: Any) -> InputS
 def test_a_known_offset_is_the_mean_difference(source: InputSeries, tmp_path: Path) -> None:
     shadow, current = images(source, tmp_path / "new", offset_hu=-12.0), images(source, tmp_path / "old")
     assert measured(source, shadow, current) == {
-        "mean_difference_hu": -12.0,
-        "mean_absolute_difference_hu": 12.0,
-        "p95_absolute_difference_hu": 12.0,
+        "difference_hu": -12.0,
+        "abs_difference_hu": 12.0,
+        "p95_difference_hu": 12.0,
     }
 
 
@@ -94,9 +94,9 @@ def test_organs_that_only_one_result_has_are_named(source: InputSeries, tmp_path
 def test_two_prognoses_of_one_event_differ_by_their_probabilities(source: InputSeries, tmp_path: Path) -> None:
     shadow, current = report(tmp_path / "new", 0.6125, 1.25), report(tmp_path / "old", 0.4, -0.5)
     assert measured(source, shadow, current) == {
-        "event_probability_difference_percent": pytest.approx(21.25),
+        "probability_percent": pytest.approx(21.25),
         "risk_group_differs": 1.0,
-        "linear_predictor_difference": 1.75,
+        "linear_predictor": 1.75,
     }
 
 
