@@ -11,7 +11,7 @@ from torch import nn
 from models.cyclegan import Architecture
 from models.inference import load_generator
 from models.training.calibration import JudgedImage, judged_patients, of_one_kind, usual_and_limits
-from models.training.measured_limits import CONFIDENCE, FLAG_PERCENTILE, HELD_BEYOND
+from models.training.measured_limits import CONFIDENCE, FLAGGED_BEYOND, HELD_BEYOND
 from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.slices import TrainingImage
 from models.training.volumes import TrainingVolume, of_split
@@ -43,7 +43,8 @@ Research. Converts {modality} to the appearance of planning CT on the same grid.
 
 ## Stability limits
 
-Flag: the {flag:g}th percentile of each measure over {cases} conversions of {validation} validation patients.
+Over {cases} conversions of {validation} validation patients. Flag: the normal prediction bound of {flag:g} % of new
+patients, for each measure.
 Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at least the
 largest value seen.
 """
@@ -183,7 +184,7 @@ def _text(card: Card, settings: _Settings, origin: Origin, judged: Sequence[Sequ
         "crop": settings.crop_pixels,
         "seed": settings.seed,
         "validated": _validated([image for images in judged for image in images]),
-        "flag": FLAG_PERCENTILE,
+        "flag": 100 * FLAGGED_BEYOND,
         "held": 100 * HELD_BEYOND,
         "confidence": 100 * CONFIDENCE,
         "validation": len(judged),

@@ -33,9 +33,9 @@ _TEXT = """\
 ## Stability limits
 
 Of `reconstruct_sparse`, measured on {slices} slices of {patients} patients, those that the prior was trained on among
-them: {views} of {usual} views, {photons:g} photons on each element. Flag: the 95th percentile over the slices. Hold:
-the normal tolerance bound of 99.5 % of all patients with 95 % confidence over the largest of each patient, which so
-few patients make wide. Missing views are flagged by policy.
+them: {views} of {usual} views, {photons:g} photons on each element. Flag: the normal prediction bound of 99 % of new
+patients. Hold: the normal tolerance bound of 99.5 % of all patients with 95 % confidence. Both take the largest of each
+patient, and so few patients make them wide. Missing views are flagged by policy.
 """
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from models.limits import Limits
 
-FLAG_PERCENTILE = 95.0
+FLAGGED_BEYOND = 0.99
 HELD_BEYOND, CONFIDENCE = 0.995, 0.95
 _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 """Policy, not measured: images just outside the trained spacing are labelled, others wait for a person."""
@@ -17,9 +17,10 @@ _SPACING_LIMITS = Limits(flag_above=0.0, hold_above=0.5)
 def measured_limits(by_patient: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Limits]:
     """Limits of every measure, from its values in the images of each validation patient; empty without patients.
 
-    Flagged is what lies above the 95th percentile of the images; held, what lies above a bound that holds 99.5 % of all
-    patients with a confidence of 95 %, if the largest value of a patient is normally distributed over patients. However
-    many images a patient has, it is one patient.
+    Flagged is what lies above the normal prediction bound of 99 % of new patients: of some twenty measures, each one of
+    a hundred may flag a sound result. Held is what lies above a bound that holds 99.5 % of all patients with a
+    confidence of 95 %, and above the largest value seen. Both take the largest value of a patient, normally distributed
+    over patients; however many images a patient has, it is one patient.
 
     A measure that some images do not allow has the limits of the others. Without a limit the gate holds every result,
     as nobody knows what is normal.
@@ -34,10 +35,22 @@ def measured_limits(by_patient: Sequence[Sequence[Mapping[str, float]]]) -> dict
 
 def _limits(by_patient: Sequence[Sequence[float]]) -> Limits:
     """Of one measure."""
-    flag = float(np.percentile([value for values in by_patient for value in values], FLAG_PERCENTILE))
     largest = np.array([max(values) for values in by_patient])
     hold = max(tolerance_bound(largest), float(largest.max()))
-    return Limits(flag_above=_rounded_up(flag), hold_above=_rounded_up(hold))
+    return Limits(flag_above=_rounded_up(min(prediction_bound(largest), hold)), hold_above=_rounded_up(hold))
+
+
+def prediction_bound(values: NDArray[np.float64], part: float = FLAGGED_BEYOND) -> float:
+    """The one-sided upper prediction bound of a normal sample: one new case lies below it with this chance.
+
+    References
+    ----------
+    Hahn and Meeker, Statistical Intervals, Wiley 1991, section 4.8
+    """
+    n = len(values)
+    if n < 2:
+        return float(values.max())
+    return float(values.mean() + stats.t.ppf(part, n - 1) * values.std(ddof=1) * np.sqrt(1.0 + 1.0 / n))
 
 
 def tolerance_bound(values: NDArray[np.float64], part: float = HELD_BEYOND, confidence: float = CONFIDENCE) -> float:

@@ -46,9 +46,9 @@ _MADE_UP = (
 _NO_LIMIT = "**No limit was measured: every result of this model waits for a person.**"
 _LIMITS_OF_NOBODY = "None: {why}. The gate holds every result."
 LIMITS_TEXT = """\
-Flag: the 95th percentile of each measure over {cases} validation patients. Hold: the normal tolerance bound of 99.5 %
-of all patients with 95 % confidence, and at least the largest value seen. Left organs on the right hold by policy;
-a scan that is shorter than any of the training is flagged, and held if 30 mm are missing.
+Over {cases} validation patients. Flag: the normal prediction bound of 99 % of new patients, for each measure. Hold: the
+normal tolerance bound of 99.5 % of all patients with 95 % confidence, and at least the largest value seen. Left organs
+on the right hold by policy; a scan that is shorter than any of the training is flagged, and held if 30 mm are missing.
 """
 HEIGHT_LIMITS = Limits(flag_above=0.0, hold_above=30.0)
 """Policy, not measured: it takes about as much to lose a vertebra, by which the network knows where it is."""
