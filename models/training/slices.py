@@ -76,7 +76,7 @@ class TrainingSlices:
         TrainingDataError
             If a domain has no slice, a patient had to be paired with itself, or a slice is smaller than the crop.
         """
-        self._window_hu, self._crop, self._neighbours = window_hu, crop_pixels, neighbours
+        self._crop = Crop(crop_pixels, neighbours, window_hu)
         self._sparse = _Drawing(sparse)
         self._planning = _Drawing(planning)
         # Of whom the only planning CT is, there is no planning CT of another patient to draw.
@@ -129,38 +129,53 @@ class TrainingSlices:
         while self._planning.images[second.image].patient_id == sparse.patient_id:
             second = self._planning.drawn(rng)
         planning = self._planning.images[second.image]
-        x, truth = self._cropped((sparse.hu_zyx, sparse.truth_hu_zyx), sparse.body, first.index, rng)
-        (y,) = self._cropped((planning.hu_zyx,), planning.body, second.index, rng)
+        x, truth = self._crop.of((sparse.hu_zyx, sparse.truth_hu_zyx), sparse.body, first.index, rng)
+        (y,) = self._crop.of((planning.hu_zyx,), planning.body, second.index, rng)
         return x, truth, y, self._noise(planning.noise_zyx, rng)
 
     def _noise(self, noise_zyx: Hu | None, rng: np.random.Generator) -> Hu:
         """Crops from the middle, where the noise is even, turned by a random number of right angles."""
-        shape = (self._neighbours, self._crop, self._crop)
+        pixels = self._crop.pixels
+        shape = (self._crop.neighbours, pixels, pixels)
         if noise_zyx is None:
             return rng.standard_normal(shape).astype(np.float32)
-        planes = noise_zyx[rng.integers(len(noise_zyx), size=self._neighbours)]
-        corner = [int(rng.integers(n // 8, max(7 * n // 8 - self._crop, n // 8) + 1)) for n in planes.shape[1:]]
-        row, column = (min(at, n - self._crop) for at, n in zip(corner, planes.shape[1:], strict=True))
-        cropped = planes[:, row : row + self._crop, column : column + self._crop]
+        planes = noise_zyx[rng.integers(len(noise_zyx), size=self._crop.neighbours)]
+        corner = [int(rng.integers(n // 8, max(7 * n // 8 - pixels, n // 8) + 1)) for n in planes.shape[1:]]
+        row, column = (min(at, n - pixels) for at, n in zip(corner, planes.shape[1:], strict=True))
+        cropped = planes[:, row : row + pixels, column : column + pixels]
         # Neighbours of one plane would have the same noise: each is turned differently.
         return np.stack([np.rot90(plane, int(rng.integers(4))) for plane in cropped])
 
-    def _cropped(
+
+@dataclass(frozen=True)
+class Crop:
+    """Size of what is cut out of images, and how its values are mapped."""
+
+    pixels: int
+    """Rows, and columns."""
+    neighbours: int
+    """Slices, the drawn one in the middle."""
+    window_hu: tuple[float, float]
+
+    def of(
         self, volumes_zyx: Sequence[Hu | None], body: Mask, index: int, rng: np.random.Generator
     ) -> list[Hu]:  # fmt: skip
-        """The same crop of every volume, in [-1, 1]; of one that is None, of the first."""
+        """The same crop of every volume about a body pixel of slice `index`, in [-1, 1], mirrored half of the time.
+
+        Of a volume that is None, that of the first.
+        """
         inside = np.flatnonzero(body[index])
         centre = np.unravel_index(int(rng.choice(inside)), body.shape[1:])
         corner = [
-            int(np.clip(int(at) - self._crop // 2, 0, max(n - self._crop, 0)))
+            int(np.clip(int(at) - self.pixels // 2, 0, max(n - self.pixels, 0)))
             for at, n in zip(centre, body.shape[1:], strict=True)
         ]
-        around = np.clip(np.arange(self._neighbours) + index - self._neighbours // 2, 0, len(body) - 1)
-        rows, columns = (slice(at, at + self._crop) for at in corner)
+        around = np.clip(np.arange(self.neighbours) + index - self.neighbours // 2, 0, len(body) - 1)
+        rows, columns = (slice(at, at + self.pixels) for at in corner)
         step = -1 if rng.random() < 0.5 else 1
         filled = (volumes_zyx[0] if volume is None else volume for volume in volumes_zyx)
         return [
-            normalised(np.asarray(volume)[around][:, rows, columns][..., ::step], self._window_hu) for volume in filled
+            normalised(np.asarray(volume)[around][:, rows, columns][..., ::step], self.window_hu) for volume in filled
         ]
 
 
