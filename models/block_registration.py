@@ -1,4 +1,4 @@
-"""Displacement of an output against its input, as a whole and along the skin, to a fraction of a voxel.
+"""Displacement of one image of a pair against the other, as a whole and block by block, to a fraction of a voxel.
 
 Displacements are found by least squares on the gradients of both images. Nothing is learnt and nothing is searched.
 
@@ -19,20 +19,18 @@ from models.intensity import Mask
 _SIGMA_VOXELS = 1.0
 _TISSUE_HU = (-600.0, 250.0)
 """Bone has other HU at megavoltage, and its edges would outweigh all others."""
-_SKIN_HU = (-850.0, -200.0)
-"""Between air and fat: what the skin's edge is made of, and no noise of the tissue below it."""
 _REACH_VOXELS = 2
 _MOST_STEPS, _LARGEST_STEP, _LARGEST_WHOLE, _ENOUGH = 4, 2.0, 6.0, 0.02
 """Voxels: a step further than the edges are wide means nothing."""
 
 _CELL_MM = 16.0
 """A block is two cells long along each axis, and blocks lie a cell apart."""
-_LEAST_INSIDE = 0.05
-_PRIOR_MM = 1.5
+_LEAST_INSIDE = 0.2
+_PRIOR_MM = 3.0
 """SD of the displacement of a block before anything is measured: what a block hardly shows counts as not moved."""
 _NOISE_HU2, _CORRELATED_VOXELS = 100.0, 30.0
 """Variance of what is left when nothing has moved, and the voxels that share one noise after the smoothing."""
-_MOST_MOVED = 8
+_MOST_MOVED = 2
 _ENDS = 3
 """Slices at both ends are left out: what a network makes of the last ones has nothing to rest on."""
 
@@ -63,17 +61,17 @@ def whole_displacement_zyx_mm(pair: CoarsePair) -> NDArray[np.float64]:
     return np.asarray(whole * np.array(pair.spacing_zyx_mm))
 
 
-def skin_bend_mm(pair: CoarsePair) -> float:
-    """How far the skin has moved where it moved most: mean over the eight blocks of 32 mm that moved furthest, mm.
+def bend_mm(pair: CoarsePair) -> float:
+    """How far the parts that have moved most have moved: mean over the two blocks of 32 mm that moved furthest, mm.
 
-    Only the component that the edge shows is found: a skin that slides along itself looks as before.
+    Only what edges show is found: tissue that slides along an edge looks as before.
     """
-    fixed, moving = _prepared(pair, _SKIN_HU)
-    shell = _shell(pair.body)
+    fixed, moving = _prepared(pair, _TISSUE_HU)
+    near = _near_body(pair.body)
     spacing = np.array(pair.spacing_zyx_mm)
-    cell = tuple(max(1, min(round(_CELL_MM / mm), n // 2)) for mm, n in zip(spacing, shell.shape, strict=True))
-    part = _of_two(block_sums(shell, cell)[..., None])[..., 0] / (8.0 * np.prod(cell))
-    used = _of_two(_sums(fixed, moving, shell, cell))[part > _LEAST_INSIDE]
+    cell = tuple(max(1, min(round(_CELL_MM / mm), n // 2)) for mm, n in zip(spacing, near.shape, strict=True))
+    part = _of_two(block_sums(near, cell)[..., None])[..., 0] / (8.0 * np.prod(cell))
+    used = _of_two(_sums(fixed, moving, near, cell))[part > _LEAST_INSIDE]
     if not len(used):
         return 0.0
     lengths = np.linalg.norm(_of_blocks(used, spacing) * spacing, axis=1)
@@ -85,12 +83,11 @@ def _prepared(pair: CoarsePair, range_hu: tuple[float, float]) -> tuple[NDArray[
     return before, after
 
 
-def _shell(body: Mask) -> NDArray[np.float32]:
-    around = ndimage.binary_dilation(body, iterations=_REACH_VOXELS)
-    shell = around & ~ndimage.binary_erosion(body, iterations=_REACH_VOXELS)
-    if len(shell) > 4 * _ENDS:
-        shell[:_ENDS] = shell[-_ENDS:] = False
-    return np.asarray(shell, np.float32)
+def _near_body(body: Mask) -> NDArray[np.float32]:
+    near = ndimage.binary_dilation(body, iterations=_REACH_VOXELS)
+    if len(near) > 4 * _ENDS:
+        near[:_ENDS] = near[-_ENDS:] = False
+    return np.asarray(near, np.float32)
 
 
 def _sums(

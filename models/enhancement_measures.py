@@ -1,7 +1,8 @@
 """All that the gate measures of an enhancement, by name: the pipeline, the calibration and the benchmark call this.
 
-Each value grows as the result gets less trustworthy. Signed changes (what became of fat) are held against what is usual
-for the model, which its card states.
+Each value grows as the result gets less trustworthy. Where the weights have a witness (`models.witness`), the result is
+compared with what that expects of the input, which has the same contrast and hardly any noise; else with the input
+itself. Signed changes (what became of fat) are held against what is usual for the model, which its card states.
 """
 
 from collections.abc import Mapping
@@ -11,24 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.block_registration import skin_bend_mm, whole_displacement_zyx_mm
-from models.coarse_pair import coarse_pair
+from models.block_registration import bend_mm, whole_displacement_zyx_mm
+from models.coarse_pair import CoarsePair, coarse_pair
 from models.feature_domain import Vector, encoder_features
 from models.inference import EnhancementModel
-from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
+from models.input_faults import metal_ml, soft_tissue_noise_hu, truncated_part
 from models.intensity import Mask, body_mask
 from models.slice_agreement import mirrored_likeness, misplaced_slice_mm
 from models.stability_measures import UNITS as CHANGE_UNITS
 from models.stability_measures import Spacing, domain_measures, stability_measures
 from models.tissue_agreement import tissue_changes
+from models.unexpected import unexpected_measures
 from models.unshared_structure import unshared_structure
+from models.witness import Expectation, expectation
 
 UNITS: Mapping[str, str] = {
     **CHANGE_UNITS,
     "registration_shift_mm": "mm",
-    "skin_bend_mm": "mm",
+    "bend_mm": "mm",
     "structure_lost_hu": "[hnsf'U]",
     "structure_added_hu": "[hnsf'U]",
+    "unexpected_detail": "1",
+    "unexpected_structure": "1",
+    "unexpected_region": "1",
     "mirrored_likeness": "1",
     "misplaced_slice_mm": "mm",
     "fat_departure_hu": "[hnsf'U]",
@@ -36,7 +42,7 @@ UNITS: Mapping[str, str] = {
     "bone_departure_hu": "[hnsf'U]",
     "skin_steepness_departure": "1",
     "input_noise_hu": "[hnsf'U]",
-    "metal_part": "1",
+    "metal_ml": "mL",
     "truncated_part": "1",
     "feature_distance": "1",
 }
@@ -59,6 +65,8 @@ class InputMeasured:
     measures: Mapping[str, float]
     features: Vector
     """Of the network, as of `models.feature_domain`."""
+    said: Expectation | None = None
+    """Of the witness; None where the weights have none."""
 
 
 def enhancement_measures(
@@ -72,7 +80,7 @@ def enhancement_measures(
         If the two arrays differ in shape.
     """
     given = input_measured(model, before_hu_zyx, spacing_zyx_mm)
-    changes = output_changes(before_hu_zyx, after_hu_zyx, given.body, spacing_zyx_mm)
+    changes = output_changes(given, before_hu_zyx, after_hu_zyx, spacing_zyx_mm)
     return {**given.measures, **against_usual(changes, model.card.usual)}
 
 
@@ -105,15 +113,16 @@ def input_measured(model: EnhancementModel, hu_zyx: NDArray[Any], spacing_zyx_mm
     measures = {
         **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm, body),
         "input_noise_hu": soft_tissue_noise_hu(hu_zyx, body),
-        "metal_part": metal_part(hu_zyx, body),
+        "metal_ml": metal_ml(hu_zyx, body, spacing_zyx_mm),
         "truncated_part": truncated_part(hu_zyx, body),
         **distance,
     }
-    return InputMeasured(body, measures, features)
+    said = None if model.witness is None else expectation(model.witness, hu_zyx)
+    return InputMeasured(body, measures, features, said)
 
 
 def output_changes(
-    before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], body: Mask, spacing_zyx_mm: Spacing
+    given: InputMeasured, before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
 ) -> dict[str, float]:
     """Measures of output against input, by name; what became of the tissues is signed yet.
 
@@ -122,20 +131,29 @@ def output_changes(
     ValueError
         If the two arrays differ in shape.
     """
-    changes = stability_measures(before_hu_zyx, after_hu_zyx, spacing_zyx_mm, body)
-    whole = coarse_pair(before_hu_zyx, after_hu_zyx, body, spacing_zyx_mm)
+    changes = stability_measures(before_hu_zyx, after_hu_zyx, spacing_zyx_mm, given.body)
+    reference = before_hu_zyx if given.said is None else given.said.expected_hu_zyx
+    whole = coarse_pair(reference, after_hu_zyx, given.body, spacing_zyx_mm)
     part = whole.around_body()
-    unshared = unshared_structure(part)
     return {
         **changes,
         "registration_shift_mm": float(np.linalg.norm(whole_displacement_zyx_mm(part))),
-        "skin_bend_mm": skin_bend_mm(part),
-        "structure_lost_hu": unshared.lost_hu,
-        "structure_added_hu": unshared.added_hu,
+        "bend_mm": bend_mm(part),
         "mirrored_likeness": mirrored_likeness(whole),
         "misplaced_slice_mm": misplaced_slice_mm(part),
         **tissue_changes(part),
+        **_structure(given, after_hu_zyx, spacing_zyx_mm, part),
     }
+
+
+def _structure(
+    given: InputMeasured, after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, part: CoarsePair
+) -> dict[str, float]:  # fmt: skip
+    """What came or went: beyond what the witness expects, or, without one, that the input does not share."""
+    if given.said is not None:
+        return unexpected_measures(after_hu_zyx, given.said, given.body, spacing_zyx_mm)
+    unshared = unshared_structure(part)
+    return {"structure_lost_hu": unshared.lost_hu, "structure_added_hu": unshared.added_hu}
 
 
 def against_usual(changes: Mapping[str, float], usual: Mapping[str, float]) -> dict[str, float]:

@@ -16,7 +16,8 @@ from models.engines import Engine, fastest_engine, input_channels
 from models.feature_domain import FeatureDomain, read_domain
 from models.intensity import Hu, Mask, normalised, written_back
 from models.receptive_field import reach_pixels
-from models.weights import Card, WeightsError, domain_path, load_card, load_weights
+from models.weights import Card, WeightsError, domain_path, load_card, load_weights, witness_of
+from models.witness import Witness, load_witness
 
 Box: TypeAlias = tuple[slice, slice]
 """(rows, columns)."""
@@ -37,6 +38,8 @@ class EnhancementModel:
     """What is further away from a pixel than this does not change it; None: the whole slice may."""
     domain: FeatureDomain | None = None
     """Of the images that it was trained on; None where the card names none."""
+    witness: Witness | None = None
+    """What judges its results; None where the card names none."""
 
 
 def nobody(done: float, what: str) -> None:
@@ -56,7 +59,8 @@ def load_generator(weights: str) -> EnhancementModel:
     """
     card = load_card(weights)
     generator, engine, reach = _prepared(weights, card.sha256)
-    return EnhancementModel(card, generator, engine, reach, _domain(weights, card.domain_sha256))
+    witness = None if card.witness_sha256 is None else load_witness(witness_of(weights), card.witness_sha256)
+    return EnhancementModel(card, generator, engine, reach, _domain(weights, card.domain_sha256), witness)
 
 
 def enhanced(

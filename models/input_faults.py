@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from models.intensity import Mask
-from models.stability_measures import pixel_noise_hu
+from models.stability_measures import Spacing, pixel_noise_hu
 
 _METAL_ABOVE_HU = 1800.0
 _RIM_PIXELS = 2.0
@@ -37,6 +37,11 @@ def truncated_part(hu_zyx: NDArray[Any], body: Mask) -> float:
 def metal_part(hu_zyx: NDArray[Any], body: Mask) -> float:
     """Part of the body above 1800 HU, denser than any bone at megavoltage."""
     return float((hu_zyx[body] > _METAL_ABOVE_HU).mean()) if body.any() else 0.0
+
+
+def metal_ml(hu_zyx: NDArray[Any], body: Mask, spacing_zyx_mm: Spacing) -> float:
+    """Volume in the body above 1800 HU, mL."""
+    return float((hu_zyx[body] > _METAL_ABOVE_HU).sum() * np.prod(spacing_zyx_mm) / 1000.0)
 
 
 def soft_tissue_noise_hu(hu_zyx: NDArray[Any], body: Mask) -> float:

@@ -99,6 +99,8 @@ class Card(BaseModel):
     """What becomes of tissues in validation patients, mean by name, as in `models.enhancement_measures`."""
     domain_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the file with the features of the training images (`models.feature_domain`); None: there is none."""
+    witness_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Of the weights beside these that bear witness to their results (`models.witness`); None: there are none."""
     organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest volume of each organ that was drawn in the training patients, mL, by TG-263 name."""
     metrics: Mapping[str, float] = Field(default_factory=dict)
@@ -133,6 +135,18 @@ def card_path(weights: str) -> Path:
 def domain_path(weights: str) -> Path:
     """Where the features of the training images of such weights lie; errors as in `card_path`."""
     return _paths(weights)[0].with_suffix(".domain")
+
+
+def witness_path(weights: str) -> Path:
+    """Where the weights of the witness of such weights lie; errors as in `card_path`."""
+    path = _paths(weights)[0]
+    return path.with_name(f"{path.stem}_witness{path.suffix}")
+
+
+def witness_of(weights: str) -> str:
+    """Name, or path, of the weights of the witness of such weights; errors as in `card_path`."""
+    path = witness_path(weights)
+    return str(path) if Path(weights).suffix else path.stem
 
 
 def load_card(weights: str) -> Card:

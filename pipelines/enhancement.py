@@ -51,7 +51,10 @@ _WHAT: Mapping[str, str] = {
     "air_xor_fraction": "Part of the body that turned from tissue to air or back",
     "noise_growth": "Growth of the noise of soft tissue, as a part of that of the input",
     "registration_shift_mm": "Shift that lays the result on its input, in mm",
-    "skin_bend_mm": "Displacement of the parts of the skin that moved most, in mm",
+    "bend_mm": "Displacement of the parts of the body that moved most, in mm",
+    "unexpected_detail": "Details of 3 mm that the witness does not expect, against the usual",
+    "unexpected_structure": "Structures of 10 mm that the witness does not expect, against the usual",
+    "unexpected_region": "Regions of 20 mm that the witness does not expect, against the usual",
     "structure_lost_hu": "Structures of the input, in a region of 20 mm, that the result does not show, SD in HU",
     "structure_added_hu": "Structures of the result, in a region of 12 mm, that the input does not show, SD in HU",
     "mirrored_likeness": "How much more the result resembles its mirrored input than its input; below 0 if not",
@@ -61,7 +64,7 @@ _WHAT: Mapping[str, str] = {
     "bone_departure_hu": "What became of bone against the usual, in HU",
     "skin_steepness_departure": "Steepness of the skin's edge against the usual, as a part of that of the input",
     "input_noise_hu": "Noise of the input in soft tissue in HU",
-    "metal_part": "Part of the body of the input above 1800 HU",
+    "metal_ml": "Metal: volume of the body of the input above 1800 HU, in mL",
     "truncated_part": "Part of the outline of the body that lies on the rim of the field of view",
     "feature_distance": "Distance of the network's features of the input to its training images; about 1 for these",
     "pixel_spacing_outside_mm": "Pixel spacing outside what the model was trained on, in mm",
@@ -110,6 +113,7 @@ class Enhancement(Pipeline):
             {name: limit.model_dump() for name, limit in sorted(card.limits.items())},
             dict(sorted(card.usual.items())),
             card.domain_sha256,
+            *filter(None, [card.witness_sha256]),
         ]
         return hashlib.sha256(json.dumps([super().settings_sha256(), judging, offered_engines()]).encode()).hexdigest()
 
@@ -136,6 +140,8 @@ class Enhancement(Pipeline):
         """Train on `.npz` volumes or CT series below `data`; the weights get the name in the settings."""
         from pipelines.training_data import training_volumes
 
+        if options.method == "witness":
+            return self._train_witness(data, output, options, progress)
         settings = self._training_settings(options)
         try:
             return train(training_volumes(data), settings, output, Path(self.weights).stem, progress)
@@ -183,11 +189,27 @@ class Enhancement(Pipeline):
         except (TrainingDataError, ConeBeamUnavailable, StudyBroken) as error:
             raise PipelineError(str(error)) from error
 
+    def _train_witness(self, data: Path, output: Path, options: TrainingOptions, progress: Progress) -> Path:
+        """Train what judges the results of the weights of this pipeline; `output` gets it as NAME_witness."""
+        from models.training.witness import WitnessSettings, train_witness
+        from pipelines.training_data import training_volumes
+
+        chosen = options.model_dump(include={"updates", "seed", "device"}, exclude_none=True)
+        try:
+            settings = TypeAdapter(WitnessSettings).validate_python({**options.settings, **chosen})
+            return train_witness(self.weights, training_volumes(data), Scans(self.modality), settings, output, progress)
+        except ValidationError as error:
+            raise PipelineError(_training_fault(error)) from error
+        except (TrainingDataError, ConeBeamUnavailable, WeightsError) as error:
+            raise PipelineError(str(error)) from error
+
     def _training_settings(self, options: TrainingOptions) -> TrainingSettings:
         """Settings of the method, changed by those given by name, by the window of the pipeline and by the options."""
         method = options.method or "unpaired"
         if method not in get_args(Method):
-            raise PipelineError(f"{method!r} is no method of training; there are {', '.join(get_args(Method))}")
+            raise PipelineError(
+                f"{method!r} is no method of training; there are {', '.join((*get_args(Method), 'witness'))}"
+            )
         preset = TrainingSettings.of_method(method, self.modality)  # type: ignore[arg-type]
         chosen = options.model_dump(include={"updates", "slices", "seed", "device"}, exclude_none=True)
         window = {} if self.window_hu is None else {"window_hu": self.window_hu}
@@ -196,8 +218,7 @@ class Enhancement(Pipeline):
                 _merged(asdict(preset), {**options.settings, **window, **chosen})
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            raise PipelineError(f"training setting {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise PipelineError(_training_fault(error)) from error
 
     def _card(self) -> Card:
         card = load_card(self.weights)
@@ -237,6 +258,11 @@ class Enhancement(Pipeline):
 def _description(model: EnhancementModel) -> str:
     card = model.card
     return f"Neural network {card.name} ({card.method}) computed by {model.engine.described()}; geometry unchanged"
+
+
+def _training_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"training setting {'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _merged(preset: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

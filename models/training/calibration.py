@@ -14,11 +14,12 @@ from models.intensity import Hu, Mask
 from models.limits import Limits
 from models.metrics import mae_hu
 from models.training.kept_pairs import kept_pair, read_pair
-from models.training.measured_limits import CONFIDENCE, FLAG_PERCENTILE, HELD_BEYOND, measured_limits
+from models.training.measured_limits import CONFIDENCE, FLAGGED_BEYOND, HELD_BEYOND, measured_limits
 from models.training.pairs import MODALITY_NAMES, Modality, Scans
 from models.training.progress import CountedProgress, Progress, part
 from models.training.volumes import TrainingDataError, TrainingVolume, of_split
-from models.weights import Card, card_path, domain_path, write_card
+from models.weights import Card, card_path, domain_path, load_card, witness_of, witness_path, write_card
+from models.witness import Witness, load_witness
 
 _NOISE_REALISATIONS = 2
 _DOMAIN = "feature_distance"
@@ -30,20 +31,22 @@ LEAST_LIMITS: Mapping[str, Limits] = {
     "fat_departure_hu": Limits(flag_above=10.0, hold_above=20.0),
     "bone_departure_hu": Limits(flag_above=20.0, hold_above=40.0),
     "skin_steepness_departure": Limits(flag_above=0.02, hold_above=0.03),
-    "metal_part": Limits(flag_above=1e-4, hold_above=5e-4),
+    "metal_ml": Limits(flag_above=0.5, hold_above=2.0),
     "truncated_part": Limits(flag_above=0.01, hold_above=0.03),
 }
 """Policy, not measured: below these nothing is wrong with an image, however much alike a few patients were."""
 _HEADING = "## Stability limits\n\n"
 
 _TEXT = """\
-In the front matter, over {cases} conversions of {patients} validation patients ({origin}). Flag: the {flag:g}th
-percentile. Hold: the normal tolerance bound of {held:g} % of all patients with {confidence:g} % confidence, and at
-least the largest value seen. What became of fat, muscle, bone and the skin is held against its mean over these
-patients. Those of the spacing are policy, not measured, and so are least limits of tissue HU, skin, metal and
-truncation, where the patients were more alike than matters.{domain} Measured again by
-`rtnode evaluate PIPELINE --data DIR --calibrate`.
+In the front matter, over {cases} conversions of {patients} validation patients ({origin}). Flag: the normal
+prediction bound of {flag:g} % of new patients, for each measure. Hold: the normal tolerance bound of {held:g} % of all
+patients with {confidence:g} % confidence, and at least the largest value seen. What became of fat, muscle, bone and the
+skin is held against its mean over these patients. Those of the spacing are policy, not measured, and so are least
+limits of tissue HU, skin, metal and truncation, where the patients were more alike than matters.{witness}{domain}
+Measured again by `rtnode evaluate PIPELINE --data DIR --calibrate`.
 """
+_WITNESS_TEXT = """ Results are judged against the witness
+{name} (models/witness.py)."""
 _DOMAIN_TEXT = """ The distance of the network's features is to {images} training images; it is flagged
 above the {percentile:g}th percentile of these, each against the others."""
 
@@ -131,6 +134,8 @@ def calibrate(
 ) -> Card:
     """Measure what is usual and the limits again, and write them into the card, its section on them too.
 
+    Weights that have a witness beside them, NAME_witness, are judged by it from then on.
+
     Limits come from the validation patients, the domain of the features from the training patients; test patients
     are not looked at. Where the volumes have real images of the modality these count, else they are simulated; what
     is simulated is kept in the folder. With fewer than ten training images there is no domain, and no finding of it.
@@ -142,8 +147,9 @@ def calibrate(
     models.weights.WeightsError
         If the weights can not be used.
     """
-    # Whatever domain the card names is measured anew.
-    model = dataclasses.replace(load_generator(weights), domain=None)
+    witness = witness_beside(weights)
+    # Whatever domain and witness the card names are taken anew.
+    model = dataclasses.replace(load_generator(weights), domain=None, witness=witness)
     is_simulated = model.card.training_domain.modality.startswith("simulated")
     validation = of_one_kind(of_split(volumes, "validation"), scans.modality, is_simulated)
     if len({volume.patient_id for volume in validation}) < 2:
@@ -158,10 +164,19 @@ def calibrate(
         of_patients = [[{_DOMAIN: domain.distance(image.features)} for image in images] for images in judged]
         limits[_DOMAIN] = _domain_limits(measured_limits(of_patients)[_DOMAIN], features)
         sha256 = write_domain(domain_path(weights), domain)
-    text = with_section(model.card.text, _said(judged, validation, len(features) if sha256 else 0, scans.modality))
-    card = model.card.model_copy(update={"usual": usual, "limits": limits, "domain_sha256": sha256, "text": text})
+    text = with_section(model.card.text, _said(model, judged, validation, len(features) if sha256 else 0, scans))
+    found = {"usual": usual, "limits": limits, "domain_sha256": sha256, "text": text}
+    card = model.card.model_copy(update={**found, "witness_sha256": None if witness is None else witness.card.sha256})
     write_card(card_path(weights), card)
     return card
+
+
+def witness_beside(weights: str) -> Witness | None:
+    """The witness that lies beside such weights; None where there is none."""
+    if not witness_path(weights).exists():
+        return None
+    name = witness_of(weights)
+    return load_witness(name, load_card(name).sha256)
 
 
 def _domain_limits(measured: Limits, features: Sequence[Vector]) -> Limits:
@@ -199,7 +214,8 @@ def _of_pair(volume: TrainingVolume, path: Path) -> ValidationImage:
 def _judged(model: EnhancementModel, image: ValidationImage) -> JudgedImage:
     output = enhanced(model, image.hu_zyx, image.spacing_zyx_mm)
     given = input_measured(model, image.hu_zyx, image.spacing_zyx_mm)
-    changes = output_changes(image.hu_zyx, output, given.body, image.spacing_zyx_mm)
+    # Not what the writer meant: HU are written as whole numbers.
+    changes = output_changes(given, image.hu_zyx, np.round(output), image.spacing_zyx_mm)
     if image.truth is None:
         return JudgedImage(given.measures, changes, given.features)
     errors = (mae_hu(hu_zyx, *image.truth) for hu_zyx in (image.hu_zyx, output))
@@ -207,16 +223,21 @@ def _judged(model: EnhancementModel, image: ValidationImage) -> JudgedImage:
 
 
 def _said(
-    judged: Sequence[Sequence[JudgedImage]], validation: Sequence[TrainingVolume], images: int, modality: Modality
+    model: EnhancementModel,
+    judged: Sequence[Sequence[JudgedImage]],
+    validation: Sequence[TrainingVolume],
+    images: int,
+    scans: Scans,
 ) -> str:
-    is_real = all(volume.domain == modality for volume in validation)
+    is_real = all(volume.domain == scans.modality for volume in validation)
     return _TEXT.format(
         cases=sum(map(len, judged)),
         patients=len(judged),
-        origin=f"{'real' if is_real else 'simulated'} {MODALITY_NAMES[modality]}",
-        flag=FLAG_PERCENTILE,
+        origin=f"{'real' if is_real else 'simulated'} {MODALITY_NAMES[scans.modality]}",
+        flag=100 * FLAGGED_BEYOND,
         held=100 * HELD_BEYOND,
         confidence=100 * CONFIDENCE,
+        witness="" if model.witness is None else _WITNESS_TEXT.format(name=model.witness.card.name),
         domain=_DOMAIN_TEXT.format(images=images, percentile=_DOMAIN_PERCENTILE) if images else "",
     )
 

@@ -18,7 +18,10 @@ from pipelines.base import Pipeline, TrainingOptions
 
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the images.")]
 OutputOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where the results go.")]
-MethodOption = Annotated[str | None, typer.Option(help="How to train: `unpaired` or `supervised`.")]
+MethodOption = Annotated[
+    str | None,
+    typer.Option(help="How to train: `unpaired` or `supervised`; `witness` trains what judges the results."),
+]
 UpdatesOption = Annotated[
     int | None, typer.Option(min=1, help="Updates of the weights; if left out, as the settings or the method say.")
 ]

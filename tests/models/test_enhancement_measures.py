@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from models.block_registration import skin_bend_mm, whole_displacement_zyx_mm
+from models.block_registration import bend_mm, whole_displacement_zyx_mm
 from models.coarse_pair import CoarsePair, coarse_pair
 from models.enhancement_measures import UNITS, against_usual, input_measured, output_changes, usual_changes
 from models.inference import load_generator
-from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
+from models.input_faults import metal_ml, soft_tissue_noise_hu, truncated_part
 from models.intensity import AIR_HU, Hu, body_mask
 from models.phantoms import head_and_neck_phantom
 from models.slice_agreement import mirrored_likeness, misplaced_slice_mm
@@ -51,7 +51,7 @@ def test_a_bend_of_the_skin_is_told_from_none() -> None:
     bent = ndimage.map_coordinates(
         PATIENT, [z, y + 3.0 / 4.0 * np.exp(-far / (2 * 25.0**2)), x], order=1, mode="nearest"
     )
-    still, found = skin_bend_mm(pair(PATIENT)), skin_bend_mm(pair(np.asarray(bent, np.float32)))
+    still, found = bend_mm(pair(PATIENT)), bend_mm(pair(np.asarray(bent, np.float32)))
     assert found > still + 0.5
 
 
@@ -90,8 +90,9 @@ def test_noise_metal_and_a_cut_off_body_are_measured_in_the_input() -> None:
     with_metal = NOISY.copy()
     there = np.argwhere(BODY)[:: max(1, int(BODY.sum()) // 100)][:100]
     with_metal[tuple(there.T)] = 3000.0
-    assert metal_part(NOISY, BODY) == 0.0
-    assert metal_part(with_metal, BODY) == pytest.approx(100.0 / BODY.sum())
+    assert metal_ml(NOISY, BODY, SPACING) == 0.0
+    # 100 voxels of 48 cubic millimetres.
+    assert metal_ml(with_metal, BODY, SPACING) == pytest.approx(4.8)
     y, x = np.ogrid[:96, :96]
     cut = np.where(np.hypot(y - 47.5, x - 47.5) > 16.0, np.float32(AIR_HU), PATIENT)
     assert truncated_part(cut, body_mask(cut)) > 0.5 > 0.3 > truncated_part(PATIENT, body_mask(PATIENT))
@@ -103,7 +104,7 @@ def test_every_measure_has_a_unit_and_an_image_of_air_none_above_zero(tmp_path: 
     given = input_measured(model, air, SPACING)
     measures = {
         **given.measures,
-        **against_usual(output_changes(air, air, given.body, SPACING), {"skin_steepness": 1.0}),
+        **against_usual(output_changes(given, air, air, SPACING), {"skin_steepness": 1.0}),
     }
     assert set(measures) <= set(UNITS)
     apart = {"mirrored_likeness", "body_mean_departure_sd", "feature_distance"}

@@ -104,7 +104,7 @@ def test_a_card_that_was_calibrated_is_asked_for_every_measure(weights: Path, tm
     calibrated.write_bytes(weights.read_bytes())
     write_card(calibrated.with_suffix(".md"), card.model_copy(update={"usual": {"skin_steepness": 1.0}}))
     outcome, _ = enhanced(calibrated, tmp_path / "ct", ct_series(patient()))
-    added = {"registration_shift_mm", "skin_bend_mm", "structure_lost_hu", "mirrored_likeness", "metal_part"}
+    added = {"registration_shift_mm", "bend_mm", "structure_lost_hu", "mirrored_likeness", "metal_ml"}
     held = {finding.name for finding in outcome.findings if finding.verdict is Verdict.HOLD}
     # The card has no limits of them, and what has no limit is held.
     assert added <= held and not held & set(MEASURES)

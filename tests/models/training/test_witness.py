@@ -1,0 +1,76 @@
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.cyclegan import Architecture, Generator
+from models.inference import load_generator
+from models.phantoms import head_and_neck_phantom
+from models.training.calibration import calibrate
+from models.training.pairs import Scans
+from models.training.volumes import Split, TrainingDataError, TrainingVolume
+from models.training.witness import WitnessSettings, train_witness
+from models.weights import load_card, save
+
+SPACING = (12.0, 8.0, 8.0)
+ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1, slices=3)
+SETTINGS = WitnessSettings(updates=40, batch=4, crop_pixels=24, log_every=20, architecture=ARCHITECTURE)
+DOMAIN = {
+    "modality": "simulated MVCT",
+    "pixel_spacing_mm": (8.0, 8.0),
+    "slice_spacing_mm": (12.0, 12.0),
+    "body_mean_hu": 0.0,
+    "body_mean_sd_hu": 50.0,
+    "patients": 2,
+    "slices": 16,
+}
+
+
+@cache
+def patient(number: int, split: Split) -> TrainingVolume:
+    hu_zyx = head_and_neck_phantom((8, 40, 40), SPACING, np.random.default_rng(number)).hu_zyx
+    return TrainingVolume(f"phantom_{number}", split, hu_zyx, SPACING)
+
+
+VOLUMES = [patient(0, "train"), patient(1, "train"), patient(2, "validation"), patient(3, "validation")]
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(2)
+    path = tmp_path / "tiny.safetensors"
+    facts = {"method": "supervised", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
+    save(path, Generator.of(ARCHITECTURE).state_dict(), {**facts, "training_domain": DOMAIN}, "# tiny\n")
+    return path
+
+
+def test_a_trained_witness_judges_the_weights_that_it_lies_beside_once_they_are_calibrated(weights: Path) -> None:
+    path = train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
+    assert path == weights.parent / "tiny_witness.safetensors"
+    assert load_generator(str(weights)).witness is None
+    calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
+    card = load_card(str(weights))
+    assert card.witness_sha256 == load_card(str(path)).sha256
+    witness = load_generator(str(weights)).witness
+    assert witness is not None and witness.card.name == "tiny_witness"
+    assert {"unexpected_detail", "unexpected_structure", "unexpected_region"} <= set(card.limits)
+    assert "tiny_witness" in card.text and "structure_lost_hu" not in card.limits
+
+
+def test_the_expectation_gets_nearer_to_the_planning_ct(weights: Path) -> None:
+    train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
+    rows = (weights.parent / "tiny_witness.csv").read_text(encoding="utf-8").splitlines()
+    column = rows[0].split(",").index("validation_hu")
+    first, last = (float(row.split(",")[column]) for row in (rows[1], rows[-1]))
+    assert last < first
+    assert load_card(str(weights.parent / "tiny_witness.safetensors")).metrics["validation_error_hu"] == pytest.approx(
+        last, rel=1e-3
+    )
+
+
+def test_without_validation_patients_there_is_no_witness(weights: Path) -> None:
+    with pytest.raises(TrainingDataError, match="validation patients"):
+        train_witness(str(weights), VOLUMES[:2], Scans("mvct"), SETTINGS, weights.parent)
