@@ -19,21 +19,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from safetensors.torch import save
+from torch import Tensor
 
 from models.cyclegan import Architecture, Conversion, Generator
 from models.engines import REFERENCE, made_engine
 from models.enhancement_measures import InputMeasured, against_usual, input_measured, output_changes
 from models.inference import EnhancementModel, enhanced, load_generator
-from models.intensity import Hu
+from models.intensity import Hu, Mask
 from models.stability_measures import Spacing
 from models.training.kept_pairs import kept_pair, read_pair
 from models.training.organ_volumes import HEAD_AND_NECK_ORGANS, read_organ_volume
 from models.training.pairs import CLINICAL_SCANS, Scans
 from models.training.volumes import TrainingVolume, read_volume
-from models.weights import load_weights
+from models.weights import Card, WeightsError, load_weights, write_card
 from tests.benchmarks import planting
 from tests.benchmarks.gate_table import CLEAN, judge, table
 
@@ -42,8 +45,8 @@ DATA = Path(os.environ.get("RTNODE_DATA", "../shared/data"))
 _SEED = 20_000
 _RANDOM_PART = 0.05
 """Of the weights, in the failure `weights`."""
-_INPUT_FAILURES_OF = 3
-"""Of so many patients the input failures are made; each takes a simulation and the network."""
+_CLEAN_SCANS = 3
+"""Of each patient, with other noise and dose."""
 KINDS: Mapping[str, str] = {
     CLEAN: "",
     "shift_1mm": "output shifted by 1 mm, any direction",
@@ -51,7 +54,8 @@ KINDS: Mapping[str, str] = {
     "shift_3mm": "output shifted by 3 mm",
     "bent_3mm": "output bent by 3 mm at the skin, SD 20 mm",
     "erased_firm": "an organ of bone or air (mandible, larynx) replaced by what is around",
-    "erased_soft": "a soft organ (parotid, brainstem, oesophagus) replaced by what is around",
+    "erased_parotid": "a parotid replaced by what is around",
+    "erased_inner": "brainstem or oesophagus replaced by what is around",
     "blob_5mm": "ball of 5 mm, +500 HU",
     "blob_10mm": "ball of 10 mm, +500 HU",
     "blob_10mm_soft": "ball of 10 mm, +150 HU",
@@ -69,7 +73,8 @@ KINDS: Mapping[str, str] = {
     "truncated": "field of view of three quarters of the body",
 }
 GROSS = (
-    "shift_3mm", "erased_firm", "erased_soft", "flipped", "reordered", "wrong_patient", "weights", "chest",
+    "shift_3mm", "erased_firm", "erased_parotid", "erased_inner", "flipped", "reordered", "wrong_patient", "weights",
+    "chest",
 )  # fmt: skip
 
 
@@ -102,28 +107,33 @@ def measured(number: int, files: Sequence[Path], cache: Path) -> list[Case]:
 
 def _cases(number: int, files: Sequence[Path], cache: Path) -> Iterator[Case]:
     file, model = files[number], load_generator(WEIGHTS)
-    volume, rng = read_volume(file), np.random.default_rng([_SEED, number])
-    before, after = converted(model, volume, CLINICAL_SCANS["mvct"], cache)
-    given = input_measured(model, before, volume.spacing_zyx_mm)
-    other = read_volume(files[(number + 1) % len(files)])
-    outputs = {**_outputs(file, volume, after, rng), "wrong_patient": partial(_other, model, other, cache, after.shape)}
+    volume, rng, scans = read_volume(file), np.random.default_rng([_SEED, number]), CLINICAL_SCANS["mvct"]
+    spacing = volume.spacing_zyx_mm
+    for scan in range(1, _CLEAN_SCANS):
+        again, made = converted(model, volume, scans, cache, _SEED + scan)
+        yield _case(CLEAN, file.stem, input_measured(model, again, spacing), again, made, spacing)
+    before, after = converted(model, volume, scans, cache)
+    given = input_measured(model, before, spacing)
+    other = partial(_other, model, read_volume(files[(number + 1) % len(files)]), cache, after.shape)
+    outputs = {**_outputs(file, volume, after, given.body, rng), "wrong_patient": other}
     every: dict[str, Callable[[], Hu]] = {CLEAN: lambda: after, **outputs}
     for kind, output in every.items():
-        yield _case(kind, file.stem, given, before, output(), volume.spacing_zyx_mm)
-    if number < _INPUT_FAILURES_OF:
-        for kind, (wrong, made, spacing) in _inputs(model, volume, before, rng, cache, number):
-            yield _case(kind, file.stem, input_measured(model, wrong, spacing), wrong, made, spacing)
+        yield _case(kind, file.stem, given, before, output(), spacing)
+    for kind, (wrong, made, its_spacing) in _inputs(model, volume, before, rng, cache, number):
+        yield _case(kind, file.stem, input_measured(model, wrong, its_spacing), wrong, made, its_spacing)
 
 
 def _case(kind: str, patient: str, given: InputMeasured, before: Hu, after: Hu, spacing: Spacing) -> Case:
     # Not what the writer meant: HU are written as whole numbers.
     written = np.asarray(np.round(after), np.float32)
-    return Case(kind, patient, dict(given.measures), output_changes(before, written, given.body, spacing))
+    return Case(kind, patient, dict(given.measures), output_changes(given, before, written, spacing))
 
 
-def converted(model: EnhancementModel, volume: TrainingVolume, scans: Scans, cache: Path) -> tuple[Hu, Hu]:
+def converted(
+    model: EnhancementModel, volume: TrainingVolume, scans: Scans, cache: Path, seed: int = _SEED
+) -> tuple[Hu, Hu]:  # fmt: skip
     """The simulated MVCT of a patient and what the network makes of it; both kept."""
-    path = kept_pair(volume, scans, _SEED, cache)
+    path = kept_pair(volume, scans, seed, cache)
     before, kept = read_pair(path).sparse_hu_zyx, path.with_suffix(".enhanced.npy")
     if not kept.exists():
         np.save(kept, enhanced(model, before, volume.spacing_zyx_mm))
@@ -134,7 +144,9 @@ def _other(model: EnhancementModel, other: TrainingVolume, cache: Path, shape: t
     return planting.fitted(converted(model, other, CLINICAL_SCANS["mvct"], cache)[1], shape)
 
 
-def _outputs(file: Path, volume: TrainingVolume, after: Hu, rng: np.random.Generator) -> dict[str, "partial[Hu]"]:
+def _outputs(
+    file: Path, volume: TrainingVolume, after: Hu, body: Mask, rng: np.random.Generator
+) -> dict[str, "partial[Hu]"]:
     spacing = volume.spacing_zyx_mm
     shifts = {
         f"shift_{mm}mm": partial(planting.shifted, after, spacing, tuple(planting.direction(rng) * mm))
@@ -144,7 +156,7 @@ def _outputs(file: Path, volume: TrainingVolume, after: Hu, rng: np.random.Gener
     if file.parent.name == "openkbp":
         masks = read_organ_volume(file, HEAD_AND_NECK_ORGANS).masks()
         for kind, organs in planting.ERASABLE.items():
-            if (organ := planting.organ_to_erase(masks, organs, rng)) is not None:
+            if (organ := planting.organ_to_erase(masks, organs, body, rng)) is not None:
                 erased[kind] = partial(planting.erased, after, organ, spacing, rng)
     return {
         **shifts,
@@ -180,17 +192,36 @@ def _inputs(
 
 
 def corrupted(seed: int) -> EnhancementModel:
-    """The shipped network with a part of its weights drawn anew, each layer with its own mean and SD."""
+    """The shipped network with a part of its weights drawn anew."""
+    card, tensors = corrupted_weights(seed)
+    whole = Generator.of(Architecture(**card.architecture))
+    whole.load_state_dict(tensors)
+    conversion = Conversion(whole).eval().requires_grad_(False)
+    return replace(load_generator(WEIGHTS), generator=conversion, engine=made_engine(REFERENCE, conversion))
+
+
+def corrupted_weights(seed: int) -> tuple[Card, dict[str, Tensor]]:
+    """The card as it is, and tensors with a part of their numbers drawn anew, each with its own mean and SD."""
     card, tensors = load_weights(WEIGHTS)
     rng = np.random.default_rng([_SEED, seed])
     for tensor in tensors.values():
         values = tensor.numpy()
         hit = rng.random(values.shape) < _RANDOM_PART
         values[hit] = rng.normal(values.mean(), values.std(), int(hit.sum())).astype(values.dtype)
-    whole = Generator.of(Architecture(**card.architecture))
-    whole.load_state_dict(tensors)
-    conversion = Conversion(whole).eval().requires_grad_(False)
-    return replace(load_generator(WEIGHTS), generator=conversion, engine=made_engine(REFERENCE, conversion))
+    return card, tensors
+
+
+def is_refused(seed: int, folder: Path) -> bool:
+    """Whether such weights, in the place of the shipped ones, are not used."""
+    card, tensors = corrupted_weights(seed)
+    path = folder / f"{WEIGHTS}.safetensors"
+    path.write_bytes(save(tensors))
+    write_card(path.with_suffix(".md"), card.model_copy(update={"domain_sha256": None, "witness_sha256": None}))
+    try:
+        load_generator(str(path))
+    except WeightsError:
+        return True
+    return False
 
 
 def main() -> None:
@@ -213,6 +244,9 @@ def main() -> None:
         for case in several
     ]
     sys.stdout.write(table(cases, KINDS, GROSS))
+    with TemporaryDirectory() as folder:
+        refused = [is_refused(number, Path(folder)) for number in range(len(files))]
+    sys.stdout.write(f"Broken weights, used as they are: {sum(refused)} of {len(refused)} refused by their SHA-256.\n")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ SOFT_BLOB_HU, FIRM_BLOB_HU = 150.0, 500.0
 """What a blob adds to the soft tissue that it lies in: as a vessel with contrast, as a calcification."""
 ERASABLE: Mapping[str, tuple[str, ...]] = {
     "erased_firm": ("Bone_Mandible", "Larynx"),
-    "erased_soft": ("Brainstem", "Esophagus", "Parotid_L", "Parotid_R"),
+    "erased_parotid": ("Parotid_L", "Parotid_R"),
+    "erased_inner": ("Brainstem", "Esophagus"),
 }
 SMOOTHING_MM = 3.0
 SCALE_ERROR = 0.05
@@ -137,9 +138,11 @@ def truncated(hu_zyx: NDArray[Any]) -> Hu:
     return np.asarray(np.where(outside, np.float32(AIR_HU), hu_zyx), np.float32)
 
 
-def organ_to_erase(masks: Mapping[str, Mask], organs: Sequence[str], rng: np.random.Generator) -> Mask | None:
-    """One of these organs that was drawn."""
-    names = [name for name in organs if name in masks and masks[name].any()]
+def organ_to_erase(
+    masks: Mapping[str, Mask], organs: Sequence[str], body: Mask, rng: np.random.Generator
+) -> Mask | None:  # fmt: skip
+    """One of these organs that was drawn, and that the image shows."""
+    names = [name for name in organs if name in masks and (masks[name] & body).sum() > masks[name].sum() / 2]
     return masks[names[int(rng.integers(len(names)))]] if names else None
 
 
