@@ -1,8 +1,9 @@
 """What a result shows that its witness does not expect, at three sizes.
 
 The distance from the expectation is divided by what is usual at each voxel, and averaged over the size that is looked
-for; the largest average inside the body is the measure. So a small structure in quiet tissue counts for as much as a
-large one beside bone, where the two networks often differ.
+for. The average that is furthest from the median of the body, in units of the spread about it, is the measure: a small
+structure in quiet tissue counts for as much as a large one beside bone, where the two networks often differ, and an
+image that is noisy as a whole has wider limits than a quiet one. What is wrong everywhere, other measures find.
 """
 
 from collections.abc import Mapping
@@ -28,14 +29,18 @@ _BONE_MM = 3.0
 _TISSUE_MM, _TISSUE_ABOVE_HU = 4.0, -300.0
 """Lung and airways are left out: outside of the range that networks for soft tissue learn, few voxels taught it."""
 _MARGIN_VOXELS = 4
+_SD_PER_MEDIAN = 1.4826
+"""Of a normal distribution: SD against the median of the absolute value."""
+_LEAST_SPREAD = 0.02
+"""Of the averages, in what is usual: no two networks agree better."""
 
 
 def unexpected_measures(
     after_hu_zyx: NDArray[np.float32], said: Expectation, body: Mask, spacing_zyx_mm: Spacing
 ) -> dict[str, float]:
-    """Largest average distance from the expectation at each size, in units of the usual; 0 where there is no body.
+    """Average distance from the expectation that is furthest from the others, at each size, in SD of these.
 
-    Arrays are [slice, row, column] on one grid; `body` is that of the input.
+    0 where there is no body. Arrays are [slice, row, column] on one grid; `body` is that of the input.
     """
     found = ndimage.find_objects(body.astype(np.int8))
     if not found:
@@ -54,10 +59,13 @@ def unexpected_measures(
     if not looked_at.any():
         return dict.fromkeys(SIZES_MM, 0.0)
     coarse_voxels_of = [voxels / factor for voxels, factor in zip(voxels_of, factors, strict=True)]
-    return {
-        name: float(np.abs(smoothed(coarse, _sd(mm, coarse_voxels_of))[looked_at]).max())
-        for name, mm in SIZES_MM.items()
-    }
+    return {name: _furthest(smoothed(coarse, _sd(mm, coarse_voxels_of))[looked_at]) for name, mm in SIZES_MM.items()}
+
+
+def _furthest(averages: NDArray[np.float32]) -> float:
+    """From the median, in SD as the median of the distances tells it."""
+    distances = np.abs(averages - np.median(averages))
+    return float(distances.max() / max(_SD_PER_MEDIAN * float(np.median(distances)), _LEAST_SPREAD))
 
 
 def _sd(mm: float, voxels_of: list[float]) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """What is usual for an enhancement, and from where on it is not: measured on the images of the validation patients."""
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +39,18 @@ LEAST_LIMITS: Mapping[str, Limits] = {
 _HEADING = "## Stability limits\n\n"
 
 _TEXT = """\
-In the front matter, over {cases} conversions of {patients} validation patients ({origin}). Flag: the normal
-prediction bound of {flag:g} % of new patients, for each measure. Hold: the normal tolerance bound of {held:g} % of all
-patients with {confidence:g} % confidence, and at least the largest value seen. What became of fat, muscle, bone and the
-skin is held against its mean over these patients. Those of the spacing are policy, not measured, and so are least
-limits of tissue HU, skin, metal and truncation, where the patients were more alike than matters.{witness}{domain}
-Measured again by `rtnode evaluate PIPELINE --data DIR --calibrate`.
-"""
-_WITNESS_TEXT = """ Results are judged against the witness
-{name} (models/witness.py)."""
-_DOMAIN_TEXT = """ The distance of the network's features is to {images} training images; it is flagged
-above the {percentile:g}th percentile of these, each against the others."""
+In the front matter, over {cases} conversions of {patients} validation patients ({origin}). Flag: the normal prediction
+bound of {flag:g} % of new patients, for each measure. Hold: the normal tolerance bound of {held:g} % of all patients
+with {confidence:g} % confidence, and at least the largest value seen. What became of fat, muscle, bone and the skin is
+held against its mean over these patients. Those of the spacing are policy, not measured, and so are least limits of
+tissue HU, skin, metal and truncation, where the patients were more alike than matters. {witness}{domain}Measured again
+by `rtnode evaluate PIPELINE --data DIR --calibrate`."""
+_WITNESS_TEXT = "Results are judged against the witness {name} (models/witness.py). "
+_DOMAIN_TEXT = (
+    "The distance of the network's features is to {images} training images; it is flagged above the {percentile:g}th "
+    "percentile of these, each against the others. "
+)
+_COLUMNS = 120
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def _said(
     scans: Scans,
 ) -> str:
     is_real = all(volume.domain == scans.modality for volume in validation)
-    return _TEXT.format(
+    said = _TEXT.format(
         cases=sum(map(len, judged)),
         patients=len(judged),
         origin=f"{'real' if is_real else 'simulated'} {MODALITY_NAMES[scans.modality]}",
@@ -240,6 +242,7 @@ def _said(
         witness="" if model.witness is None else _WITNESS_TEXT.format(name=model.witness.card.name),
         domain=_DOMAIN_TEXT.format(images=images, percentile=_DOMAIN_PERCENTILE) if images else "",
     )
+    return f"{textwrap.fill(said, _COLUMNS, break_on_hyphens=False)}\n"
 
 
 def with_section(text: str, said: str) -> str:

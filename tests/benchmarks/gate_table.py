@@ -18,7 +18,7 @@ class Judged:
     kind: str
     verdict: Verdict
     score: float
-    """Of the worst finding: its value against the limit of holding."""
+    """Of the worst finding: where its value lies between the limits of flagging and of holding."""
     worst: str
 
 
@@ -32,12 +32,16 @@ def judge(kind: str, measures: Mapping[str, float], limits: Mapping[str, Limits]
 
 
 def _score(value: float, limits: Limits | None) -> float:
-    """1 at the limit of holding; where that is 0, above 1 as soon as the value is above it."""
+    """1 at the limit of holding, 0 at that of flagging; where they are the same, above 1 beyond them.
+
+    Both limits lie so many SD of patients from the mean, so this counts SD, and findings compare.
+    """
     if limits is None:
         return 1e3
-    if limits.hold_above > 0.0:
-        return value / limits.hold_above
-    return 1.0 + value if value > 0.0 else 0.0
+    width = limits.hold_above - limits.flag_above
+    if width > 0.0:
+        return 1.0 + (value - limits.hold_above) / width
+    return 2.0 + value if value > limits.hold_above else -10.0
 
 
 def auroc(failures: Sequence[float], clean: Sequence[float]) -> float:
