@@ -1,5 +1,6 @@
 """The order of all tests, and their fixtures: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,12 @@ from tests.peers import postgresql_server
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole systems first: they take longest, and of several processes none has to wait for another at the end."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
+
+
+def pytest_collection_finish() -> None:
+    """Set apart what was imported: it stays to the end, and every collection of garbage would look at all of it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
