@@ -1,7 +1,7 @@
 """The order of all tests, and their fixtures: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from distributed import LocalCluster
@@ -14,10 +14,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
 
 
-def pytest_collection_finish() -> None:
-    """Set apart what was imported: it stays to the end, and every collection of garbage would look at all of it."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Set apart what is imported: it stays to the end, and every collection of garbage would look at all of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
