@@ -46,9 +46,9 @@ def views_in(folder: Path) -> list[Path]:
     return sorted((folder / "projections").glob("*.dcm"))
 
 
-@pytest.mark.parametrize(("kind", "files", "further"), [("headneck", 9, set()), ("pelvis", 15, {"mr"})])
+@pytest.mark.parametrize(("kind", "files", "further"), [("headneck", 19, set()), ("pelvis", 35, {"mr"})])
 def test_a_made_up_patient_is_written_as_ever(tmp_path: Path, kind: str, files: int, further: set[str]) -> None:
-    answer = phantom(kind, "--output", tmp_path, "--matrix", "32", "--slices", "6", "--fractions", "0")
+    answer = phantom(kind, "--output", tmp_path, "--matrix", "32", "--slices", "16", "--fractions", "0")
     assert (answer.returncode, answer.stdout.splitlines()[-1]) == (0, f"{files} files in {tmp_path}"), answer.stderr
     folders = {"planning_ct", "structure_set", "rt_plan", "rt_dose"} | further
     assert {path.name for path in tmp_path.iterdir()} == folders
