@@ -105,11 +105,11 @@ def forward_projected(
     ----------
     Joseph, IEEE Trans Med Imaging 1982, doi 10.1109/TMI.1982.4307572
     """
-    rtk = _rtk()
+    library = _library()
     angles_deg = geometry.angles_deg() if views is None else geometry.angles_deg()[views]
     # The filter writes into the stack that it is given, so every call gets a new one.
     empty = np.zeros((len(angles_deg), geometry.rows, geometry.columns), np.float32)
-    projector = rtk.JosephForwardProjectionImageFilter[_image_type(), _image_type()].New()
+    projector = library.joseph.New()
     projector.SetGeometry(_circle(geometry, angles_deg))
     projector.SetInput(0, _panel_image(empty, geometry))
     projector.SetInput(1, _volume_image(volume_zyx, spacing_zyx_mm, geometry))
@@ -146,12 +146,11 @@ def reconstructed(
     """
     if geometry.offset_mm and geometry.is_short_scan():
         raise ValueError("a displaced panel needs a full turn")
-    rtk, circle = _rtk(), _circle(geometry, geometry.angles_deg())
-    weighting = rtk.ParkerShortScanImageFilter if geometry.is_short_scan() else rtk.DisplacedDetectorImageFilter
-    weighted = weighting[_image_type()].New()
+    library, circle = _library(), _circle(geometry, geometry.angles_deg())
+    weighted = (library.parker if geometry.is_short_scan() else library.displaced).New()
     weighted.SetGeometry(circle)
     weighted.SetInput(_panel_image(projections, geometry))
-    feldkamp = rtk.FDKConeBeamReconstructionFilter[_image_type()].New()
+    feldkamp = library.feldkamp.New()
     feldkamp.SetGeometry(circle)
     feldkamp.SetInput(0, _volume_image(np.zeros(shape_zyx, np.float32), spacing_zyx_mm, geometry))
     feldkamp.SetInput(1, weighted.GetOutput())
@@ -161,22 +160,52 @@ def reconstructed(
     return np.ascontiguousarray(_array(feldkamp.GetOutput())[::-1].transpose(1, 0, 2))
 
 
+@dataclass(frozen=True)
+class _Library:
+    """Classes of ITK and RTK for volumes of float32."""
+
+    image: Any
+    buffer: Any
+    circle: Any
+    joseph: Any
+    feldkamp: Any
+    parker: Any
+    displaced: Any
+
+
 @cache
-def _itk() -> Any:
+def _library() -> _Library:
     with warnings.catch_warnings():
         # The extension modules crash the interpreter where their deprecation warnings are turned into errors.
         warnings.simplefilter("ignore")
         try:
-            import itk
-            from itk import RTK
+            # By the modules that hold them: `itk.RTK` loads all of RTK and of ITK, which takes three times as long.
+            from itk import (
+                itkImagePython,
+                itkPyBufferPython,
+                itkVnlFFTImageFilterInitFactoryPython,
+                rtkDisplacedDetectorImageFilterPython,
+                rtkFDKConeBeamReconstructionFilterPython,
+                rtkJosephForwardProjectionImageFilterPython,
+                rtkParkerShortScanImageFilterPython,
+                rtkThreeDCircularProjectionGeometryPython,
+            )
         except ImportError as error:
             raise ConeBeamUnavailable(
                 "cone-beam geometry needs itk-rtk: install rtnode with the extra cone-beam"
             ) from error
-        # The modules behind the names are loaded at the first use of one.
-        _ = itk.Image[itk.F, 3], RTK.ThreeDCircularProjectionGeometry
     _keep_types_of_extensions()
-    return itk
+    # What computes the Fourier transforms of the ramp filter.
+    itkVnlFFTImageFilterInitFactoryPython.itkVnlFFTImageFilterInitFactory.RegisterFactories()
+    return _Library(
+        itkImagePython.itkImageF3,
+        itkPyBufferPython.itkPyBufferIF3,
+        rtkThreeDCircularProjectionGeometryPython.rtkThreeDCircularProjectionGeometry,
+        rtkJosephForwardProjectionImageFilterPython.rtkJosephForwardProjectionImageFilterIF3IF3,
+        rtkFDKConeBeamReconstructionFilterPython.rtkFDKConeBeamReconstructionFilterIF3,
+        rtkParkerShortScanImageFilterPython.rtkParkerShortScanImageFilterIF3,
+        rtkDisplacedDetectorImageFilterPython.rtkDisplacedDetectorImageFilterIF3,
+    )
 
 
 def _keep_types_of_extensions() -> None:
@@ -191,17 +220,8 @@ def _keep_types_of_extensions() -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(module.type_pointer_capsule))
 
 
-def _rtk() -> Any:
-    return _itk().RTK
-
-
-def _image_type() -> Any:
-    itk = _itk()
-    return itk.Image[itk.F, 3]
-
-
 def _circle(geometry: ConeBeamGeometry, angles_deg: NDArray[np.float64]) -> Any:
-    circle = _rtk().ThreeDCircularProjectionGeometry.New()
+    circle = _library().circle.New()
     for angle_deg in angles_deg:
         distances_mm = geometry.source_isocenter_mm, geometry.source_detector_mm
         circle.AddProjection(*distances_mm, float(angle_deg), geometry.offset_mm, 0.0)
@@ -227,14 +247,25 @@ def _volume_image(volume_zyx: NDArray[Any], spacing_zyx_mm: Triple, geometry: Co
 
 
 def _image(array: NDArray[Any], spacing_mm: Triple, origin_mm: Triple) -> Any:
-    image = _itk().image_from_array(np.ascontiguousarray(array, np.float32))
+    image = _library().image.New()
+    image.SetRegions([int(size) for size in array.shape[::-1]])
+    # A copy in memory of ITK: filters may write into it, and keep it when nothing here refers to it any more.
+    image.Allocate()
+    _view(image)[...] = array
     image.SetSpacing(spacing_mm)
     image.SetOrigin(origin_mm)
     return image
 
 
 def _array(image: Any) -> NDArray[np.float32]:
-    return np.asarray(_itk().array_from_image(image), np.float32)
+    return _view(image).copy()
+
+
+def _view(image: Any) -> NDArray[np.float32]:
+    """The memory of the image, for as long as that lives."""
+    # The public function first looks whether it is another kind of image, for which it loads all of ITK.
+    values = np.frombuffer(_library().buffer._GetArrayViewFromImage(image), np.float32)
+    return values.reshape([int(size) for size in image.GetBufferedRegion().GetSize()][::-1])
 
 
 def _voxel_positions_mm(

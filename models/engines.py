@@ -177,7 +177,9 @@ def _compiled(generator: nn.Module, precision: str) -> Any:
         with _root_logger_kept(), warnings.catch_warnings():
             # Of torch, to the converter: its tracer will go one day.
             warnings.simplefilter("ignore", DeprecationWarning)
-            model = openvino.convert_model(generator, example_input=example)
+            # The tracer's own check would compute the network twice more, on the size that was traced.
+            traced = torch.jit.trace(generator, example, check_trace=False)  # type: ignore[no-untyped-call]
+            model = openvino.convert_model(traced, example_input=example)
         model.reshape([1, input_channels(generator), -1, -1])
         return openvino.Core().compile_model(model, "CPU", _openvino_settings(precision))
     except (RuntimeError, importlib.import_module("openvino.frontend").OpConversionFailure) as error:

@@ -8,17 +8,17 @@ import hashlib
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
-from torch import Tensor
 
 from models.imported import ImportedModel
 from models.limits import Limits
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ROOT = Path(__file__).parent
 _FENCE = "---\n"
@@ -163,14 +163,17 @@ def load_card(weights: str) -> Card:
     return card
 
 
-def load_weights(weights: str) -> tuple[Card, dict[str, Tensor]]:
+def load_weights(weights: str) -> "tuple[Card, dict[str, Tensor]]":
     """Card and tensors, float32 on the CPU; `weights` and errors as in `load_card`."""
     card, tensors = load_stored(weights)
     return card, {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def load_stored(weights: str) -> tuple[Card, dict[str, Tensor]]:
+def load_stored(weights: str) -> "tuple[Card, dict[str, Tensor]]":
     """Card and tensors of the type that they are stored in, on the CPU; `weights` and errors as in `load_card`."""
+    # Torch takes a second to import; who only reads cards, as every worker does, is spared it.
+    from safetensors.torch import load as tensors_from_bytes
+
     weights_path, card_path = _paths(weights)
     card = _read_card(card_path)
     try:
@@ -180,9 +183,15 @@ def load_stored(weights: str) -> tuple[Card, dict[str, Tensor]]:
 
 
 def save(
-    weights_path: Path, tensors: Mapping[str, Tensor], card: Mapping[str, Any], text: str, card_path: Path | None = None
+    weights_path: Path,
+    tensors: "Mapping[str, Tensor]",
+    card: Mapping[str, Any],
+    text: str,
+    card_path: Path | None = None,
 ) -> Card:
     """Write weights and their card (beside them unless `card_path` says otherwise); SHA-256 and name are filled in."""
+    from safetensors.torch import save as tensors_to_bytes
+
     content = tensors_to_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     digest = hashlib.sha256(content).hexdigest()
     complete = Card.model_validate({**card, "name": weights_path.stem, "sha256": digest, "text": text})

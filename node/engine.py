@@ -110,7 +110,7 @@ class Engine:
         NodeError
             If the cluster of the configuration does not answer.
         """
-        threads = max(1, (os.cpu_count() or 1) // self._settings.workers)
+        threads = arithmetic_threads(self._settings.workers)
         environment = {**WORKER_MEMORY, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         # A copy: Dask appends to the lists that it is given.
         settings = copy.deepcopy(_DASK_SETTINGS) | {"distributed.nanny.pre-spawn-environ": environment}
@@ -245,6 +245,12 @@ class Engine:
             self._client.close(timeout=1)
             self._client = None
         self._connect(RECONNECT_TIMEOUT_S)
+
+
+def arithmetic_threads(workers: int) -> int:
+    """How many threads each of so many workers computes with: what OMP_NUM_THREADS says, else its part of all."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(asked) if asked.isdecimal() else (os.cpu_count() or 1) // workers)
 
 
 def _kill(cluster: LocalCluster, workers: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ Whoever ends a worker leaves word of it beside the attempt: the node must not gu
 """
 
 import faulthandler
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -71,8 +72,14 @@ class WarmUp(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Called by the worker."""
         hush_libraries()
-        for name, class_path, settings in self._pipelines:
-            load_pipeline(name, class_path, settings)
+        # What is loaded stays as long as the process: no collection of garbage need look at it, now or later.
+        gc.disable()
+        try:
+            for name, class_path, settings in self._pipelines:
+                load_pipeline(name, class_path, settings)
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 @contextmanager

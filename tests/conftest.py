@@ -1,6 +1,7 @@
 """The order of all tests, and their fixtures: a scheduler for nodes that are to run no job, and a PostgreSQL server."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 
 import pytest
 from distributed import LocalCluster
@@ -11,6 +12,18 @@ from tests.peers import postgresql_server
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The whole systems first: they take longest, and of several processes none has to wait for another at the end."""
     items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Set apart what is imported: it stays to the end, and every collection of garbage would look at all of it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

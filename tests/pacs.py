@@ -82,6 +82,11 @@ class ReceivedAssociation:
         return [str(dataset.SOPInstanceUID) for dataset in self.datasets]
 
 
+class _Server(ThreadedAssociationServer):
+    def service_actions(self) -> None:
+        """Nothing: pynetdicom's own collects garbage at every 60th turn of the loop, which turns often here."""
+
+
 class Pacs:
     """One simulated PACS; it listens from `start` to `stop`, and its port stays its own in between."""
 
@@ -143,7 +148,7 @@ class Pacs:
             ("127.0.0.1", self.port),
             contexts=contexts,
             evt_handlers=handlers,
-            server_class=ThreadedAssociationServer,
+            server_class=_Server,
         )
         threading.Thread(target=self._server.serve_forever, args=(POLL_S,), name=self.ae_title, daemon=True).start()
 

@@ -132,10 +132,10 @@ def test_a_process_that_turns_warnings_into_errors_ends_in_good_order() -> None:
 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    cone_beam._itk.cache_clear()
+    cone_beam._library.cache_clear()
     monkeypatch.setitem(sys.modules, "itk", None)
     yield
-    cone_beam._itk.cache_clear()
+    cone_beam._library.cache_clear()
 
 
 @pytest.mark.usefixtures("no_library")

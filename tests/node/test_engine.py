@@ -28,6 +28,8 @@ from tests.trials import Trouble, attempts
 from tests.waiting import wait_until
 
 TIME_S = 1.5
+THREADS = 7
+"""For the arithmetic of a worker, of which these tests need none."""
 TIMED = {"hangs", "hangs_once", "hangs_unseen", "holds_the_interpreter", "backtracks", "stops"}
 TROUBLES: dict[str, dict[str, Any]] = {
     **{trouble.name.lower(): {"trouble": trouble.value} for trouble in Trouble},
@@ -75,8 +77,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def node(folder: Path) -> Iterator[RunningNode]:
     """One node with one worker for all tests: each leaves it in order for the next."""
-    with running_node(config(folder)) as one:
-        yield one
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("OMP_NUM_THREADS", str(THREADS))
+        with running_node(config(folder)) as one:
+            yield one
 
 
 @pytest.fixture
@@ -268,6 +272,17 @@ def test_a_worker_is_kept_warm(folder: Path, ended: Callable[[str], Job]) -> Non
     ended("none")
     assert len(set(attempts(folder / "none")[-2:])) == 1
     assert os.getpid() not in attempts(folder / "none")
+
+
+def test_a_worker_computes_with_as_many_threads_as_the_operator_says(folder: Path, ended: Callable[[str], Job]) -> None:
+    ended("none")
+    assert psutil.Process(attempts(folder / "none")[-1]).environ()["OMP_NUM_THREADS"] == str(THREADS)
+
+
+def test_workers_share_the_processors_where_nobody_says_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [engine.arithmetic_threads(workers) for workers in (1, 3, 16)] == [8, 2, 1]
 
 
 def test_a_person_may_try_a_failed_job_again(node: RunningNode, ended: Callable[[str], Job]) -> None:

@@ -1,4 +1,4 @@
-"""The limits around one job, in a process of its own: each ends it."""
+"""The limits around one job, in a process of its own: each ends it. And what a worker loads."""
 
 import subprocess
 import sys
@@ -18,3 +18,9 @@ with _memory_limit(0.0, Path(sys.argv[1])):
 def test_the_memory_limit_holds_where_its_note_can_not_be_written(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", EATS_TOO_MUCH, tmp_path / "missing"], check=False, timeout=60)
     assert ended.returncode == EXIT_LIMIT
+
+
+def test_a_worker_takes_the_time_to_load_torch_only_for_a_pipeline_with_a_network() -> None:
+    asked = "import sys, node.worker, pipelines.copy_series; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False, timeout=60)
+    assert (run.stdout, run.stderr) == ("False\n", "")

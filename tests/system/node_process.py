@@ -94,7 +94,8 @@ class NodeProcess:
     def ledger(self) -> Iterator[Ledger]:
         """The node's ledger, read beside it."""
         url = str(self.settings.get("ledger", f"sqlite:///{self.state_dir / 'ledger.sqlite3'}"))
-        ledger = Ledger(url)
+        # Looked at many times a second while a test waits: migrating would be most of the work.
+        ledger = Ledger(url, migrate=False)
         try:
             yield ledger
         finally:
