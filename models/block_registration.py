@@ -26,11 +26,13 @@ _MOST_STEPS, _LARGEST_STEP, _LARGEST_WHOLE, _ENOUGH = 4, 2.0, 6.0, 0.02
 _CELL_MM = 16.0
 """A block is two cells long along each axis, and blocks lie a cell apart."""
 _LEAST_INSIDE = 0.2
-_PRIOR_MM = 3.0
+_PRIOR_MM = 5.0
 """SD of the displacement of a block before anything is measured: what a block hardly shows counts as not moved."""
 _NOISE_HU2, _CORRELATED_VOXELS = 100.0, 30.0
 """Variance of what is left when nothing has moved, and the voxels that share one noise after the smoothing."""
-_MOST_MOVED = 2
+_SIGMA_BLOCKS = 0.9
+"""Neighbouring blocks share half of their voxels, and tissue bends together: their mean has less noise."""
+_LEAST_WEIGHT = 0.2
 _ENDS = 3
 """Slices at both ends are left out: what a network makes of the last ones has nothing to rest on."""
 
@@ -62,7 +64,7 @@ def whole_displacement_zyx_mm(pair: CoarsePair) -> NDArray[np.float64]:
 
 
 def bend_mm(pair: CoarsePair) -> float:
-    """How far the parts that have moved most have moved: mean over the two blocks of 32 mm that moved furthest, mm.
+    """How far the part that has moved most has moved: the largest displacement among blocks of 32 mm, smoothed, mm.
 
     Only what edges show is found: tissue that slides along an edge looks as before.
     """
@@ -71,11 +73,14 @@ def bend_mm(pair: CoarsePair) -> float:
     spacing = np.array(pair.spacing_zyx_mm)
     cell = tuple(max(1, min(round(_CELL_MM / mm), n // 2)) for mm, n in zip(spacing, near.shape, strict=True))
     part = _of_two(block_sums(near, cell)[..., None])[..., 0] / (8.0 * np.prod(cell))
-    used = _of_two(_sums(fixed, moving, near, cell))[part > _LEAST_INSIDE]
-    if not len(used):
+    used = part > _LEAST_INSIDE
+    if not used.any():
         return 0.0
-    lengths = np.linalg.norm(_of_blocks(used, spacing) * spacing, axis=1)
-    return float(np.sort(lengths)[-_MOST_MOVED:].mean())
+    field = np.zeros((*used.shape, 3))
+    field[used] = _of_blocks(_of_two(_sums(fixed, moving, near, cell))[used], spacing) * spacing
+    weight = np.maximum(smoothed(used, _SIGMA_BLOCKS), _LEAST_WEIGHT)
+    mean = np.stack([smoothed(field[..., axis], _SIGMA_BLOCKS) / weight for axis in range(3)], axis=-1)
+    return float(np.linalg.norm(mean[used], axis=1).max())
 
 
 def _prepared(pair: CoarsePair, range_hu: tuple[float, float]) -> tuple[NDArray[Any], NDArray[Any]]:

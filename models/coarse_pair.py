@@ -45,14 +45,16 @@ def coarse_pair(
     body: Mask,
     spacing_zyx_mm: Spacing,
     voxel_mm: float = VOXEL_MM,
+    each_slice: bool = False,
 ) -> CoarsePair:
     """Average whole voxels to blocks of about `voxel_mm`; axes that are as coarse already, or short, stay.
 
-    Axes with fewer than four voxels are filled up by their last one, so that there are gradients.
+    With `each_slice` slices are not averaged with one another. Axes with fewer than four voxels are filled up by their
+    last one, so that there are gradients.
     """
-    factors = tuple(
-        max(1, min(round(voxel_mm / mm), n // 8)) for mm, n in zip(spacing_zyx_mm, before_hu_zyx.shape, strict=True)
-    )
+    sizes = zip(spacing_zyx_mm, before_hu_zyx.shape, strict=True)
+    factors = tuple(max(1, min(round(voxel_mm / mm), n // 8)) for mm, n in sizes)
+    factors = (1, *factors[1:]) if each_slice else factors
     before, after, inside = (_filled(block_means(image, factors)) for image in (before_hu_zyx, after_hu_zyx, body))
     slice_mm, row_mm, column_mm = (factor * mm for factor, mm in zip(factors, spacing_zyx_mm, strict=True))
     return CoarsePair(before, after, inside > 0.5, (slice_mm, row_mm, column_mm))

@@ -135,12 +135,13 @@ def output_changes(
     reference = before_hu_zyx if given.said is None else given.said.expected_hu_zyx
     whole = coarse_pair(reference, after_hu_zyx, given.body, spacing_zyx_mm)
     part = whole.around_body()
+    slices = coarse_pair(reference, after_hu_zyx, given.body, spacing_zyx_mm, each_slice=True).around_body()
     return {
         **changes,
         "registration_shift_mm": float(np.linalg.norm(whole_displacement_zyx_mm(part))),
         "bend_mm": bend_mm(part),
         "mirrored_likeness": mirrored_likeness(whole),
-        "misplaced_slice_mm": misplaced_slice_mm(part),
+        "misplaced_slice_mm": misplaced_slice_mm(slices),
         **tissue_changes(part),
         **_structure(given, after_hu_zyx, spacing_zyx_mm, part),
     }

@@ -38,6 +38,8 @@ def _score(value: float, limits: Limits | None) -> float:
     """
     if limits is None:
         return 1e3
+    if value <= 0.0:
+        return -10.0
     width = limits.hold_above - limits.flag_above
     if width > 0.0:
         return 1.0 + (value - limits.hold_above) / width

@@ -96,7 +96,8 @@ def turned_over(hu_zyx: NDArray[Any]) -> Hu:
 
 def reordered(hu_zyx: NDArray[Any], rng: np.random.Generator, run: int = 8) -> Hu:
     """A run of slices in the middle of the body in reverse."""
-    start = int(rng.integers(len(hu_zyx) // 4, 3 * len(hu_zyx) // 4 - run))
+    shown = np.flatnonzero(_middle_slices(body_mask(hu_zyx)).any(axis=(1, 2)))
+    start = int(rng.integers(shown[0], max(shown[0] + 1, shown[-1] + 2 - run)))
     result = np.array(hu_zyx, np.float32)
     result[start : start + run] = hu_zyx[start : start + run][::-1]
     return result

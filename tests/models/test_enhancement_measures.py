@@ -67,6 +67,15 @@ def test_slices_in_reverse_order_are_found_where_they_came_from() -> None:
     assert misplaced_slice_mm(pair(reverse)) >= 5 * SPACING[0]
 
 
+def test_two_thin_neighbouring_slices_that_have_changed_places_are_found() -> None:
+    thin = head_and_neck_phantom((96, 64, 64), (1.5, 4.0, 4.0), np.random.default_rng(3)).hu_zyx
+    exchanged = thin.copy()
+    exchanged[[40, 41]] = thin[[41, 40]]
+    # Averaged to blocks of 3 mm, these two would be the same.
+    pairs = [coarse_pair(thin, after, body_mask(thin), (1.5, 4.0, 4.0), each_slice=True) for after in (thin, exchanged)]
+    assert [misplaced_slice_mm(one) for one in pairs] == [0.0, 1.5]
+
+
 def test_an_erased_region_has_no_structure_in_common_with_the_input() -> None:
     erased = PATIENT.copy()
     middle = np.argwhere(PATIENT > 300.0).mean(axis=0).astype(int)
