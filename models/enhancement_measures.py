@@ -40,6 +40,7 @@ UNITS: Mapping[str, str] = {
     "fat_departure_hu": "[hnsf'U]",
     "muscle_departure_hu": "[hnsf'U]",
     "bone_departure_hu": "[hnsf'U]",
+    "contrast_departure": "1",
     "skin_steepness_departure": "1",
     "input_noise_hu": "[hnsf'U]",
     "metal_ml": "mL",
@@ -52,6 +53,7 @@ _DEPARTURES: Mapping[str, str] = {
     "fat_change_hu": "fat_departure_hu",
     "muscle_change_hu": "muscle_departure_hu",
     "bone_change_hu": "bone_departure_hu",
+    "contrast_gain": "contrast_departure",
     "skin_steepness": "skin_steepness_departure",
 }
 """Signed change, and the measure that it becomes."""

@@ -1,4 +1,4 @@
-"""What became of fat, muscle and bone, and of the steepness of the skin: signed, to be held against the usual."""
+"""What became of fat, muscle and bone, of contrast, and of the steepness of the skin: to be held against the usual."""
 
 from typing import Any
 
@@ -10,16 +10,17 @@ from models.coarse_pair import CoarsePair, smoothed
 
 _TISSUES_HU = {"fat": (-140.0, -50.0), "muscle": (0.0, 80.0), "bone": (250.0, 1200.0)}
 """HU of the input, smoothed by a voxel."""
+_CONTRAST_HU = (-200.0, 1000.0)
 _LEAST_VOXELS = 100
 _BELOW_SKIN_VOXELS = 2
 _SKIN_HU = (-1000.0, -200.0)
 
 
 def tissue_changes(pair: CoarsePair) -> dict[str, float]:
-    """Median change of the HU of each tissue from input to output, and the steepness of its skin against the input's.
+    """Median change of the HU of each tissue, and contrast and steepness of the skin of the output against the input.
 
     Tissues that the input hardly shows are left out. Names: `fat_change_hu`, `muscle_change_hu`, `bone_change_hu`,
-    `skin_steepness`.
+    `contrast_gain` (slope of the output's HU along the input's, from fat to bone), `skin_steepness`.
     """
     inside = ndimage.binary_erosion(pair.body, iterations=_BELOW_SKIN_VOXELS)
     before, after = (smoothed(image, 1.0)[inside] for image in (pair.before, pair.after))
@@ -28,7 +29,16 @@ def tissue_changes(pair: CoarsePair) -> dict[str, float]:
         there = (before > low) & (before < high)
         if there.sum() >= _LEAST_VOXELS:
             found[f"{name}_change_hu"] = float(np.median(after[there] - before[there]))
+    shown = (before > _CONTRAST_HU[0]) & (before < _CONTRAST_HU[1])
+    if shown.sum() >= _LEAST_VOXELS:
+        found["contrast_gain"] = _slope(before[shown], after[shown])
     return {**found, "skin_steepness": _skin_steepness(pair)}
+
+
+def _slope(before: NDArray[np.float32], after: NDArray[np.float32]) -> float:
+    """Of the line of least squares."""
+    about = before - before.mean(dtype=np.float64)
+    return float((about * after).sum() / max(float((about**2).sum()), 1e-6))
 
 
 def _skin_steepness(pair: CoarsePair) -> float:

@@ -62,6 +62,7 @@ _WHAT: Mapping[str, str] = {
     "fat_departure_hu": "What became of fat against the usual, in HU",
     "muscle_departure_hu": "What became of muscle against the usual, in HU",
     "bone_departure_hu": "What became of bone against the usual, in HU",
+    "contrast_departure": "Contrast of the tissues against the usual, as a part",
     "skin_steepness_departure": "Steepness of the skin's edge against the usual, as a part of that of the input",
     "input_noise_hu": "Noise of the input in soft tissue in HU",
     "metal_ml": "Metal: volume of the body of the input above 1800 HU, in mL",

@@ -31,7 +31,8 @@ LEAST_LIMITS: Mapping[str, Limits] = {
     "muscle_departure_hu": Limits(flag_above=5.0, hold_above=10.0),
     "fat_departure_hu": Limits(flag_above=10.0, hold_above=20.0),
     "bone_departure_hu": Limits(flag_above=20.0, hold_above=40.0),
-    "skin_steepness_departure": Limits(flag_above=0.02, hold_above=0.03),
+    "contrast_departure": Limits(flag_above=0.015, hold_above=0.03),
+    "skin_steepness_departure": Limits(flag_above=0.05, hold_above=0.1),
     "metal_ml": Limits(flag_above=0.5, hold_above=2.0),
     "truncated_part": Limits(flag_above=0.01, hold_above=0.03),
 }
