@@ -17,53 +17,91 @@ _STEP_MM, _FURTHEST_MM = 2.0, 7.0
 _NEAR_MM = 3.1
 """Around the least misfit a paraboloid is laid through the neighbours along edges and diagonals."""
 _LEAST_SHIFT_SD_MM = 0.35
+_LEAST_MISFIT_SD_HU = 5.0
 """However much alike a few patients were: no contour is known better."""
+_MEAN_VARIANCE_COUNTS = 4
 _AXES = ("z", "y", "x")
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How organs, all of them together, lie in an image."""
+    """How organs lie in an image."""
 
     shift_zyx_mm: NDArray[np.float64]
     """The one displacement of all organs after which the image around them departs least from the usual, mm."""
-    misfit_hu: float
-    """Departure of the image around the organs, as they lie, from the usual: root of the mean over organs, HU."""
+    misfit_hu: Mapping[str, float]
+    """By organ: root mean square departure of the image around it, as it lies, from the usual, HU."""
 
 
 def alignment(surfaces: Mapping[str, Surface], usual: Mapping[str, Surroundings]) -> Alignment | None:
     """How the organs lie; None where the surroundings of no organ that was found are known."""
-    known = [(surface, usual[organ]) for organ, surface in surfaces.items() if organ in usual]
+    known = {organ: surface for organ, surface in surfaces.items() if organ in usual}
     if not known:
         return None
     ticks = np.arange(-6.0, 6.1, _STEP_MM)
     shifts = np.array([shift for shift in product(ticks, repeat=3) if np.linalg.norm(shift) <= _FURTHEST_MM])
-    misfits = np.array([np.mean([misfit_hu2(surface, of, shift) for surface, of in known]) for shift in shifts])
-    at_rest = int(np.flatnonzero(~shifts.any(axis=1))[0])
-    return Alignment(_lowest(shifts, misfits), float(np.sqrt(misfits[at_rest])))
+    misfits = np.array(
+        [[misfit_hu2(surface, usual[organ], shift) for organ, surface in known.items()] for shift in shifts]
+    )
+    at_rest = misfits[np.flatnonzero(~shifts.any(axis=1))[0]]
+    by_organ = {organ: float(np.sqrt(misfit)) for organ, misfit in zip(known, at_rest, strict=True)}
+    return Alignment(_lowest(shifts, misfits.mean(axis=1)), by_organ)
 
 
-def usual_shift(shifts_zyx_mm: Sequence[NDArray[np.float64]]) -> dict[str, float]:
-    """Mean and SD over patients of the displacement along each axis, by `organ_shift_AXIS_mm` and `..._sd_mm`."""
-    if len(shifts_zyx_mm) < 2:
-        return {}
-    means, spreads = np.mean(shifts_zyx_mm, axis=0), np.std(shifts_zyx_mm, axis=0, ddof=1)
-    named = {f"organ_shift_{axis}_mm": float(mean) for axis, mean in zip(_AXES, means, strict=True)}
-    sd = {f"organ_shift_{axis}_sd_mm": float(spread) for axis, spread in zip(_AXES, spreads, strict=True)}
-    return {name: round(value, 3) for name, value in {**named, **sd}.items()}
+def usual_alignment(several: Sequence[Alignment]) -> dict[str, float]:
+    """Mean and SD over patients, by name: of the displacement along each axis, and of the misfit of each organ.
+
+    `organ_shift_AXIS_mm`, `organ_shift_AXIS_mm_sd`, `ORGAN_misfit_hu` and `ORGAN_misfit_hu_sd`, the organ in small
+    letters; of what two patients or more have. As some organs are found in few patients, the variance of a misfit is
+    drawn towards the mean variance over organs, which counts as much as four patients.
+    """
+    shifts = {f"organ_shift_{axis}_mm": [float(one.shift_zyx_mm[n]) for one in several] for n, axis in enumerate(_AXES)}
+    organs = dict.fromkeys(organ for one in several for organ in one.misfit_hu)
+    misfits = {
+        f"{organ.lower()}_misfit_hu": [one.misfit_hu[organ] for one in several if organ in one.misfit_hu]
+        for organ in organs
+    }
+    return {**_means_and_sds(shifts, 0), **_means_and_sds(misfits, _MEAN_VARIANCE_COUNTS)}
 
 
-def organ_shift_sd(shift_zyx_mm: NDArray[np.float64], usual: Mapping[str, float]) -> float | None:
+def _means_and_sds(values: Mapping[str, Sequence[float]], mean_counts: int) -> dict[str, float]:
+    """By name and `NAME_sd`, of what has two values or more; `mean_counts` is the weight of the mean variance."""
+    enough = {name: of for name, of in values.items() if len(of) > 1}
+    variances = {name: float(np.var(of, ddof=1)) for name, of in enough.items()}
+    mean = float(np.mean(list(variances.values()))) if variances else 0.0
+    drawn = {
+        name: ((len(of) - 1) * variances[name] + mean_counts * mean) / (len(of) - 1 + mean_counts)
+        for name, of in enough.items()
+    }
+    means = {name: round(float(np.mean(of)), 3) for name, of in enough.items()}
+    return {**means, **{f"{name}_sd": round(float(np.sqrt(variance)), 3) for name, variance in drawn.items()}}
+
+
+def organ_shift_sd(lie: Alignment, usual: Mapping[str, float]) -> float | None:
     """Length of the displacement less the usual one, in SD between patients along each axis; None without the usual.
 
     People, and networks that learnt from them, draw some organs a little off the edges that the image shows, always to
     the same side, and along the patient the image says less than across: so mm alone are no measure.
     """
-    if f"organ_shift_{_AXES[0]}_mm" not in usual:
+    names = [f"organ_shift_{axis}_mm" for axis in _AXES]
+    if not all(name in usual for name in names):
         return None
-    mean = np.array([usual[f"organ_shift_{axis}_mm"] for axis in _AXES])
-    sd = np.array([usual[f"organ_shift_{axis}_sd_mm"] for axis in _AXES])
-    return float(np.linalg.norm((shift_zyx_mm - mean) / np.maximum(sd, _LEAST_SHIFT_SD_MM)))
+    sd = np.array([max(usual[f"{name}_sd"], _LEAST_SHIFT_SD_MM) for name in names])
+    return float(np.linalg.norm((lie.shift_zyx_mm - [usual[name] for name in names]) / sd))
+
+
+def organ_misfit_sd(lie: Alignment, usual: Mapping[str, float]) -> float | None:
+    """By how many SD between patients the misfit of an organ is above its mean: of the worst organ, 0 or more.
+
+    None where the usual misfit of no organ that was found is known.
+    """
+    named = {f"{organ.lower()}_misfit_hu": misfit for organ, misfit in lie.misfit_hu.items()}
+    above = [
+        (misfit - usual[name]) / max(usual[f"{name}_sd"], _LEAST_MISFIT_SD_HU)
+        for name, misfit in named.items()
+        if name in usual
+    ]
+    return max(0.0, *above) if above else None
 
 
 def organ_hu_departure_sd(hu_zyx: NDArray[Any], masks: Mapping[str, Mask], usual: Mapping[str, float]) -> float | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
 from models.intensity import Mask, body_mask
 from models.limits import Limits
-from models.organ_alignment import alignment, organ_hu, organ_hu_departure_sd, organ_shift_sd
+from models.organ_alignment import alignment, organ_hu, organ_hu_departure_sd, organ_misfit_sd, organ_shift_sd
 from models.organ_places import missing_organ_part
 from models.organ_sides import pieces_of
 from models.organ_surroundings import surfaces
@@ -32,8 +32,9 @@ UNITS: Mapping[str, str] = {
     "sides_swapped": "1",
     "missing_organ_part": "1",
     "piece_apart_ml": "mL",
+    "look_disagreement": "1",
     "organ_shift_sd": "1",
-    "organ_misfit_hu": "[hnsf'U]",
+    "organ_misfit_sd": "1",
     "organ_hu_departure_sd": "1",
     "input_noise_hu": "[hnsf'U]",
     "metal_part": "1",
@@ -56,6 +57,7 @@ def plausibility_measures(
     masks: Mapping[str, Mask],
     mean_probability: Mapping[str, float],
     kept: Mapping[str, Mask] | None = None,
+    look_disagreement: float | None = None,
 ) -> dict[str, float]:
     """All measures by name.
 
@@ -71,6 +73,8 @@ def plausibility_measures(
         By organ, as of `models.segmentation.Segmentation`.
     kept
         What is kept of the masks and written, the largest piece for one; None: all.
+    look_disagreement
+        As of `models.segmentation.Segmentation`; None where the mirrored image was not looked at.
     """
     written = masks if kept is None else kept
     found = {organ: mask for organ, mask in masks.items() if mask.any()}
@@ -88,6 +92,7 @@ def plausibility_measures(
         ),
         "sides_swapped": float(sides_swapped({organ: written[organ] for organ in millilitres})),
         **(_against_usual(card, hu_zyx, spacing_zyx_mm, written, body) if card.usual else {}),
+        **({"look_disagreement": look_disagreement} if card.usual and look_disagreement is not None else {}),
     }
 
 
@@ -98,8 +103,8 @@ def _against_usual(
     found = {organ: mask for organ, mask in written.items() if mask.any()}
     lie = alignment(surfaces(hu_zyx, found, spacing_zyx_mm), card.organ_surroundings_hu)
     measures = {
-        "organ_shift_sd": None if lie is None else organ_shift_sd(lie.shift_zyx_mm, card.usual),
-        "organ_misfit_hu": None if lie is None else lie.misfit_hu,
+        "organ_shift_sd": None if lie is None else organ_shift_sd(lie, card.usual),
+        "organ_misfit_sd": None if lie is None else organ_misfit_sd(lie, card.usual),
         "organ_hu_departure_sd": organ_hu_departure_sd(hu_zyx, found, card.usual),
     }
     return {

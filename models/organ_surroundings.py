@@ -56,10 +56,9 @@ class Surface:
 
 
 def surfaces(hu_zyx: NDArray[Any], masks: Mapping[str, Mask], spacing_zyx_mm: Spacing) -> dict[str, Surface]:
-    """Of every organ of 30 voxels or more; the same points each time."""
-    return {
-        organ: _surface(hu_zyx, mask, spacing_zyx_mm) for organ, mask in masks.items() if mask.sum() >= FEWEST_VOXELS
-    }
+    """Of every organ of 30 voxels or more that does not fill the image; the same points each time."""
+    large = {organ: mask for organ, mask in masks.items() if mask.sum() >= FEWEST_VOXELS and not mask.all()}
+    return {organ: _surface(hu_zyx, mask, spacing_zyx_mm) for organ, mask in large.items()}
 
 
 def surroundings(surface: Surface) -> Surroundings:
@@ -100,8 +99,8 @@ def _surface(hu_zyx: NDArray[Any], mask: Mask, spacing: Spacing) -> Surface:
     part = _around(mask, spacing)
     distance = _signed_distance_mm(mask[part], spacing)
     rng = np.random.default_rng(_SEED)
-    near = np.argwhere(np.abs(distance) < _EDGES_MM[-1])
-    # Drawn once more than needed is no harm; a small organ has fewer voxels than there are points.
+    # In an image of large voxels none lies as near as 6 mm, and the nearest have to do.
+    near = np.argwhere(np.abs(distance) < max(_EDGES_MM[-1], *(1.01 * mm for mm in spacing)))
     points = near[rng.integers(len(near), size=_POINTS)] + rng.uniform(-0.5, 0.5, (_POINTS, 3))
     # Samples of the gradient are the direction away from the organ.
     slopes = np.stack([_at(slope, points) for slope in np.gradient(distance, *spacing)])

@@ -41,6 +41,9 @@ class Segmentation:
     """TG-263 names in the order of the labels."""
     mean_probability: Mapping[str, float]
     """By organ, over its voxels: how sure the network is; NaN where no voxel is of the organ."""
+    look_disagreement: float | None = None
+    """1 less the Dice of all organs together of what the network finds in the image and in the mirrored image; None
+    where it did not look at that."""
 
     def mask(self, organ: str) -> Mask:
         """Voxels of one organ.
@@ -83,15 +86,18 @@ def segmented(
     probabilities = torch.zeros(1 + len(model.task.organs), *shape)
     probabilities[0] = 1.0
     with torch.inference_mode():
-        probabilities[:, *box] = blended(
-            model,
+        looks = blended(
+            lambda patch: model.looks(patch).flatten(1, 2),
             channels[:, *box],
             model.task.patch_zyx,
             _channels(model, np.full((1, 1, 1), AIR_HU, np.float32), None).flatten(),
             lambda done: progress(_NETWORK_SHARE * done, "segmenting"),
         )
+        looks = looks.unflatten(0, (-1, len(probabilities)))  # (looks, K, D, H, W)
+        probabilities[:, *box] = looks.mean(dim=0)
         labels, sure = _on_grid(probabilities, hu_zyx.shape, progress)
-    return Segmentation(labels, model.task.organs, dict(zip(model.task.organs, sure, strict=True)))
+    by_organ = dict(zip(model.task.organs, sure, strict=True))
+    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(looks))
 
 
 def working_shape(
@@ -148,6 +154,15 @@ def _channels(model: Segmenter, hu_zyx: Hu, mr_zyx: Hu | None) -> Tensor:
         seen = np.zeros_like(hu_zyx) if mr_zyx is None else mr_channel(mr_zyx, body_mask(hu_zyx))
         channels.append(seen[None])
     return torch.from_numpy(np.concatenate(channels))
+
+
+def _look_disagreement(looks: Tensor) -> float | None:
+    """Of (looks, K, D, H, W); large organs count for more, so that a small one which one look lacks is no alarm."""
+    if len(looks) < 2:
+        return None
+    first, second = looks[0].argmax(dim=0), looks[1].argmax(dim=0)
+    total = int((first > 0).sum()) + int((second > 0).sum())
+    return 1.0 - 2.0 * int(((first == second) & (first > 0)).sum()) / total if total else 0.0
 
 
 def _on_grid(

@@ -108,8 +108,8 @@ class Card(BaseModel):
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""
     usual: Mapping[str, float] = Field(default_factory=dict)
-    """Of validation patients: what becomes of tissues, as in `models.enhancement_measures`; or HU and displacement of the
-    organs that are found, as in `models.organ_alignment`. By name."""
+    """Of validation patients, by name: what becomes of tissues, as in `models.enhancement_measures`, or how the organs
+    lie that are found, as in `models.organ_alignment`."""
     domain_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the file with the features of the training images (`models.feature_domain`); None: there is none."""
     organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)

@@ -61,8 +61,9 @@ _WHAT: Mapping[str, str] = {
     "volume_outside_part": "Volume of an organ beyond that of all training patients, as a part of it",
     "missing_organ_part": "Part of the usual height of an organ that was not found which lies within the scan",
     "piece_apart_ml": "Volume of what is written of an organ apart from it, in mL",
+    "look_disagreement": "Disagreement about the organs between the image and the mirrored image",
     "organ_shift_sd": "Displacement of all organs that the image asks for, in standard deviations between patients",
-    "organ_misfit_hu": "Departure of the image around the organs from what is usual there, in HU",
+    "organ_misfit_sd": "Departure of the image around an organ from the usual, in standard deviations between patients",
     "organ_hu_departure_sd": "Mean HU of an organ against the usual, in standard deviations between patients",
     "input_noise_hu": "Noise of the image in soft tissue in HU",
     "metal_part": "Part of the body above 1800 HU",
@@ -249,7 +250,9 @@ class Segmentation(Pipeline):
                     text=f"{organ} not found",
                 )
         limits = {**card.limits, **POLICY}
-        measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability, kept)
+        measures = plausibility_measures(
+            card, hu_zyx, spacing, wanted, organs.mean_probability, kept, organs.look_disagreement
+        )
         for name, value in measures.items():
             yield self.stability.judged(name, value, UNITS[name], limits.get(name), _WHAT[name])
 

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.engines import has_bf16
 from models.inference import nobody
 from models.intensity import Mask
-from models.organ_alignment import alignment, usual_shift
+from models.organ_alignment import Alignment, alignment, usual_alignment
 from models.organ_finder import load_organ_finder
 from models.organ_places import places, usual_places
 from models.organ_plausibility import POLICY, plausibility_measures, usual_organ_hu
 from models.organ_sides import pieces_of
 from models.organ_surroundings import Surface, surfaces, surroundings, usual_surroundings
-from models.segmentation import largest_pieces
+from models.segmentation import Segmentation, largest_pieces
 from models.training.calibration import with_least_limits, with_section
 from models.training.measured_limits import measured_limits
 from models.training.organ_volumes import OrganVolume
@@ -28,12 +25,13 @@ from models.weights import Card, card_path, write_card
 _FEWEST = 4
 """Of whom one can be held against the others, and the others still have a spread."""
 _TEXT = """\
-Of what the network finds in {cases} validation patients, none of whom it learnt from; each was held against what is usual
-in the others. Flag: the 95th percentile of each measure. Hold: the normal tolerance bound of 99.5 % of all patients with
-95 % confidence, and at least the largest value seen. Where organs lie along the patient is of what was drawn in the
-{training} training patients. By policy: left organs on the right are held; an organ that was not found is flagged where
-any of it, and held where more than half of its usual height must be in the scan; a scan that is shorter than any of the
-training is flagged, and held if 30 mm are missing; limits of the spacing, and least limits of metal and truncation.
+Of what the network finds in {cases} validation patients, none of whom it learnt from; each was held against what is
+usual in the others. Flag: the 95th percentile of each measure. Hold: the normal tolerance bound of 99.5 % of all
+patients with 95 % confidence, and at least the largest value seen. Where organs lie along the patient is of what was
+drawn in the {training} training patients. By policy: left organs on the right are held; an organ that was not found is
+flagged where any of its usual height must be in the scan, and held where more than half of it must; a scan that is
+shorter than any of the training is flagged, and held if 30 mm are missing; so are limits of the spacing, and least
+limits of metal and truncation.
 Measured again by `rtnode evaluate PIPELINE --data DIR --calibrate`.
 """
 
@@ -47,6 +45,7 @@ class Found:
     kept: dict[str, Mask]
     """By organ, as written."""
     mean_probability: dict[str, float]
+    look_disagreement: float | None
 
 
 @dataclass(frozen=True)
@@ -82,17 +81,18 @@ def calibrate(
     found: list[Found] = []
     for one in validation:
         organs = model.find(one.volume.hu_zyx, one.volume.spacing_zyx_mm)
-        found.append(found_in(organs.masks(), dict(organs.mean_probability), one_piece))
+        found.append(found_in(organs, one_piece))
         done()
     card = calibrated(model.card, of_split(volumes, "train"), [one.volume for one in validation], found)
     write_card(card_path(weights), card)
     return card
 
 
-def found_in(masks: dict[str, Mask], mean_probability: dict[str, float], one_piece: bool = True) -> Found:
+def found_in(organs: Segmentation, one_piece: bool = True) -> Found:
     """With what is kept of the masks: with `one_piece` the largest piece, of a pair under one name two."""
+    masks = organs.masks()
     kept = {organ: largest_pieces(mask, pieces_of(organ)) if one_piece else mask for organ, mask in masks.items()}
-    return Found(masks, kept, mean_probability)
+    return Found(masks, kept, dict(organs.mean_probability), organs.look_disagreement)
 
 
 def calibrated(
@@ -109,16 +109,16 @@ def calibrated(
         [places(one.kept, image.spacing_zyx_mm[0]) for image, one in zip(validation, found, strict=True)]
     )
     placed = card.model_copy(update={"organ_places_mm": {**of_found, **drawn}})
-    shifts = [_shift(patient, _others(patients, patient)) for patient in patients]
+    lies = [alignment(one.surfaces, usual_surroundings(_around(_others(patients, one)))) for one in patients]
     knowing = [
-        _with_usual(placed, _others(patients, patient), [*shifts[:number], *shifts[number + 1 :]])
+        _with_usual(placed, _others(patients, patient), [*lies[:number], *lies[number + 1 :]])
         for number, patient in enumerate(patients)
     ]
     measures = [_measured(of, patient) for of, patient in zip(knowing, patients, strict=True)]
     limits = with_least_limits(measured_limits([[one] for one in measures]))
     text = with_section(card.text, _TEXT.format(cases=len(patients), training=len(training)))
     kept_limits = {name: limit for name, limit in limits.items() if name not in POLICY}
-    return _with_usual(placed, patients, shifts).model_copy(
+    return _with_usual(placed, patients, lies).model_copy(
         update={"limits": {**kept_limits, "height_missing_mm": HEIGHT_LIMITS}, "text": text}
     )
 
@@ -131,22 +131,15 @@ def _others(patients: Sequence[_Patient], patient: _Patient) -> list[_Patient]:
     return [one for one in patients if one is not patient]
 
 
-def _shift(patient: _Patient, others: Sequence[_Patient]) -> NDArray[np.float64] | None:
-    lie = alignment(patient.surfaces, usual_surroundings(_around(others)))
-    return None if lie is None else lie.shift_zyx_mm
-
-
 def _around(patients: Sequence[_Patient]) -> list[dict[str, tuple[float | None, ...]]]:
     return [{organ: surroundings(surface) for organ, surface in one.surfaces.items()} for one in patients]
 
 
-def _with_usual(
-    card: Card, patients: Sequence[_Patient], shifts: Sequence[NDArray[np.float64] | None]
-) -> Card:  # fmt: skip
+def _with_usual(card: Card, patients: Sequence[_Patient], lies: Sequence[Alignment | None]) -> Card:
     """The card with what is usual in these patients."""
     usual = {
         **usual_organ_hu([(one.image.hu_zyx, one.found.kept) for one in patients]),
-        **usual_shift([shift for shift in shifts if shift is not None]),
+        **usual_alignment([lie for lie in lies if lie is not None]),
     }
     return card.model_copy(update={"usual": usual, "organ_surroundings_hu": usual_surroundings(_around(patients))})
 
@@ -154,5 +147,11 @@ def _with_usual(
 def _measured(card: Card, patient: _Patient) -> dict[str, float]:
     image, found = patient.image, patient.found
     return plausibility_measures(
-        card, image.hu_zyx, image.spacing_zyx_mm, found.masks, found.mean_probability, found.kept
+        card,
+        image.hu_zyx,
+        image.spacing_zyx_mm,
+        found.masks,
+        found.mean_probability,
+        found.kept,
+        found.look_disagreement,
     )

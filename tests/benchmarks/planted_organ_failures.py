@@ -25,6 +25,7 @@ from models.engines import has_bf16
 from models.intensity import Hu, Mask
 from models.organ_finder import OrganFinder, OwnNetwork, load_organ_finder
 from models.organ_plausibility import POLICY, plausibility_measures
+from models.segmentation import Segmentation
 from models.stability_measures import Spacing
 from models.training.segmentation_calibration import Found, found_in
 from models.training.volumes import TrainingVolume, read_volume
@@ -68,15 +69,15 @@ GROSS = ("erased", "shifted_3mm", "exchanged", "mirrored", "reordered", "wrong_p
 
 def found_by(cache: Path, name: str, finder: Callable[[], OrganFinder], hu: Hu, spacing: Spacing) -> Found:
     """What the network found; read from the cache if it is there."""
-    path, organs = cache / f"{name}.npz", load_card(WEIGHTS).segmentation
-    names = organs.organs if organs else ()
+    path, task = cache / f"{name}.npz", load_card(WEIGHTS).segmentation
+    organs = task.organs if task else ()
     if not path.exists():
         found = finder().find(hu, spacing)
-        np.savez(path, labels=found.labels_zyx, prob=[found.mean_probability[organ] for organ in names])
-    with np.load(path) as arrays:
-        labels, prob = arrays["labels"], arrays["prob"]
-    masks = {organ: np.asarray(labels == number) for number, organ in enumerate(names, start=1)}
-    return found_in(masks, dict(zip(names, (float(value) for value in prob), strict=True)))
+        sure = [found.mean_probability[organ] for organ in organs]
+        np.savez(path, labels=found.labels_zyx, sure=sure, looks=float(found.look_disagreement or 0.0))
+    with np.load(path) as kept:
+        sure = dict(zip(organs, map(float, kept["sure"]), strict=True))
+        return found_in(Segmentation(kept["labels"], organs, sure, float(kept["looks"])))
 
 
 def corrupted(seed: int) -> OrganFinder:
@@ -206,8 +207,8 @@ def _told(missed: Sequence[tuple[Verdict, Sequence[str]]], patients: int) -> str
     counted = ", ".join(f"{organ} in {organs.count(organ)}" for organ in dict.fromkeys(organs))
     held = sum(verdict is Verdict.HOLD for verdict, _ in missed)
     return (
-        f"Nothing planted, all organs wanted: the network itself misses an organ in {len(missed)} of {patients} patients "
-        f"({counted or 'none'}); {held} of these results are held."
+        f"Nothing planted, all organs wanted: the network itself misses an organ in {len(missed)} of {patients} "
+        f"patients ({counted or 'none'}); {held} of these results are held."
     )
 
 
@@ -235,11 +236,13 @@ def _of_patient(
 def _wanted(found: Found, organs: Sequence[str]) -> Found:
     """Of what was found, these organs."""
     masks, kept = ({organ: of[organ] for organ in organs} for of in (found.masks, found.kept))
-    return Found(masks, kept, found.mean_probability)
+    return Found(masks, kept, found.mean_probability, found.look_disagreement)
 
 
 def _judged(card: Card, kind: str, found: Found, hu: Hu, spacing: Spacing) -> Judged:
-    measures = plausibility_measures(card, hu, spacing, found.masks, found.mean_probability, found.kept)
+    measures = plausibility_measures(
+        card, hu, spacing, found.masks, found.mean_probability, found.kept, found.look_disagreement
+    )
     return judge(kind, measures, {**card.limits, **POLICY})
 
 

@@ -200,3 +200,27 @@ def test_of_a_pair_both_halves_are_kept_but_no_crumb() -> None:
     assert largest_pieces(crumb).sum() == 2 * 4 * 4
     crumb[1:3, 2:6, 12:15] = False
     assert largest_pieces(crumb, 2).sum() == 2 * 4 * 4
+
+
+@pytest.mark.parametrize(("exchanged", "expected"), [(False, 0.0), (True, 1.0)])
+def test_the_look_at_the_mirrored_image_agrees_or_does_not(tmp_path: Path, exchanged: bool, expected: float) -> None:
+    hu = np.full((16, 16, 16), -1000.0, np.float32)
+    hu[2:14, 2:14, 2:14] = 0.0
+    hu[4:12, 4:12, 4:7], hu[4:12, 4:12, 9:12] = (500.0, 1000.0)
+    plain = by_hu(tmp_path)
+    model = replace(plain, mirror=True)
+    if not exchanged:
+        # One organ that both sides share: its mirror image has the same name.
+        model = replace(model, network=OneOrgan())
+    found = segmented(model, hu, (3.0, 3.0, 3.0)).look_disagreement
+    assert found == pytest.approx(expected, abs=0.05)
+    assert segmented(plain, hu, (3.0, 3.0, 3.0)).look_disagreement is None
+
+
+class OneOrgan(nn.Module):
+    """Left of the middle organ 1 and right of it organ 2, where there is any above 250 HU; as in the mirror."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        organ = 40.0 * (channels[:, 0] - 0.25)
+        right = torch.arange(organ.shape[-1]) < organ.shape[-1] // 2
+        return torch.stack([torch.zeros_like(organ), organ - 100.0 * right, organ - 100.0 * ~right], dim=1)
