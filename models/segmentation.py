@@ -27,6 +27,8 @@ _NETWORK_SHARE = 0.8
 """Part of the progress bar; the rest is the way back to the grid of the image."""
 _LEAST_PIECE = 0.2
 """Of the largest piece; less is no second half of a pair."""
+_LEAST_ML = 10.0
+"""Mean of both looks."""
 _MARGIN_MM = 20.0
 """Of air around the body that the network sees, as it did in training."""
 
@@ -42,8 +44,8 @@ class Segmentation:
     mean_probability: Mapping[str, float]
     """By organ, over its voxels: how sure the network is; NaN where no voxel is of the organ."""
     look_disagreement: float | None = None
-    """1 less the Dice of all organs together of what the network finds in the image and in the mirrored image; None
-    where it did not look at that."""
+    """1 less the Dice of what the network finds in the image and in the mirrored image: of the organ about which they
+    agree least, of 10 mL or more. None where it did not look at the mirrored image."""
 
     def mask(self, organ: str) -> Mask:
         """Voxels of one organ.
@@ -97,7 +99,7 @@ def segmented(
         probabilities[:, *box] = looks.mean(dim=0)
         labels, sure = _on_grid(probabilities, hu_zyx.shape, progress)
     by_organ = dict(zip(model.task.organs, sure, strict=True))
-    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(looks))
+    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(looks, model.task.spacing_zyx_mm))
 
 
 def working_shape(
@@ -156,13 +158,17 @@ def _channels(model: Segmenter, hu_zyx: Hu, mr_zyx: Hu | None) -> Tensor:
     return torch.from_numpy(np.concatenate(channels))
 
 
-def _look_disagreement(looks: Tensor) -> float | None:
-    """Of (looks, K, D, H, W); large organs count for more, so that a small one which one look lacks is no alarm."""
+def _look_disagreement(looks: Tensor, spacing_zyx_mm: tuple[float, float, float]) -> float | None:
+    """Of (looks, K, D, H, W); of a few voxels of an organ it means nothing that one look has them and one has not."""
     if len(looks) < 2:
         return None
-    first, second = looks[0].argmax(dim=0), looks[1].argmax(dim=0)
-    total = int((first > 0).sum()) + int((second > 0).sum())
-    return 1.0 - 2.0 * int(((first == second) & (first > 0)).sum()) / total if total else 0.0
+    classes = looks.shape[1]
+    first, second = (look.argmax(dim=0).flatten() for look in looks)
+    voxels = torch.bincount(first, minlength=classes) + torch.bincount(second, minlength=classes)
+    common = torch.bincount(first[first == second], minlength=classes)
+    is_large = voxels * float(np.prod(spacing_zyx_mm)) / 2000.0 >= _LEAST_ML
+    is_large[0] = False
+    return float((1.0 - 2.0 * common / voxels)[is_large].max()) if is_large.any() else 0.0
 
 
 def _on_grid(

@@ -61,7 +61,7 @@ _WHAT: Mapping[str, str] = {
     "volume_outside_part": "Volume of an organ beyond that of all training patients, as a part of it",
     "missing_organ_part": "Part of the usual height of an organ that was not found which lies within the scan",
     "piece_apart_ml": "Volume of what is written of an organ apart from it, in mL",
-    "look_disagreement": "Disagreement about the organs between the image and the mirrored image",
+    "look_disagreement": "Disagreement about an organ between the image and the mirrored image",
     "organ_shift_sd": "Displacement of all organs that the image asks for, in standard deviations between patients",
     "organ_misfit_sd": "Departure of the image around an organ from the usual, in standard deviations between patients",
     "organ_hu_departure_sd": "Mean HU of an organ against the usual, in standard deviations between patients",
