@@ -103,7 +103,7 @@ def _surface(hu_zyx: NDArray[Any], mask: Mask, spacing: Spacing) -> Surface:
     near = np.argwhere(np.abs(distance) < max(_EDGES_MM[-1], *(1.01 * mm for mm in spacing)))
     points = near[rng.integers(len(near), size=_POINTS)] + rng.uniform(-0.5, 0.5, (_POINTS, 3))
     # Samples of the gradient are the direction away from the organ.
-    slopes = np.stack([_at(slope, points) for slope in np.gradient(distance, *spacing)])
+    slopes = np.stack([_at(np.asarray(slope), points) for slope in np.gradient(distance, *spacing)])
     axis = np.abs(slopes).argmax(axis=0)
     side = 2 * axis + (slopes[axis, np.arange(_POINTS)] > 0.0)
     step = np.clip(np.digitize(_at(distance, points), _EDGES_MM) - 1, 0, _DISTANCES - 1)

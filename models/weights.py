@@ -27,13 +27,13 @@ _FENCE = "---\n"
 class _CardDumper(yaml.SafeDumper):
     """Lists of numbers in a line, which a person can read, and not a number a line."""
 
-    def represent_list(self, data: list[Any]) -> yaml.Node:
-        """A sequence; in a line where none of its items has items."""
-        is_flat = not any(isinstance(item, list | dict) for item in data)
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=is_flat)
+
+def _in_a_line(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    is_flat = not any(isinstance(item, list | dict) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=is_flat)
 
 
-_CardDumper.add_representer(list, _CardDumper.represent_list)
+_CardDumper.add_representer(list, _in_a_line)
 
 
 class WeightsError(Exception):

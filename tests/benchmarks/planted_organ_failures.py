@@ -73,8 +73,8 @@ def found_by(cache: Path, name: str, finder: Callable[[], OrganFinder], hu: Hu, 
     organs = task.organs if task else ()
     if not path.exists():
         found = finder().find(hu, spacing)
-        sure = [found.mean_probability[organ] for organ in organs]
-        np.savez(path, labels=found.labels_zyx, sure=sure, looks=float(found.look_disagreement or 0.0))
+        all_sure = [found.mean_probability[organ] for organ in organs]
+        np.savez(path, labels=found.labels_zyx, sure=all_sure, looks=float(found.look_disagreement or 0.0))
     with np.load(path) as kept:
         sure = dict(zip(organs, map(float, kept["sure"]), strict=True))
         return found_in(Segmentation(kept["labels"], organs, sure, float(kept["looks"])))
