@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from models.input_faults import metal_part, soft_tissue_noise_hu, truncated_part
 from models.intensity import Mask, body_mask
 from models.limits import Limits
-from models.organ_alignment import organ_hu, organ_hu_departure_sd, organ_shift_mm
+from models.organ_alignment import alignment, organ_hu, organ_hu_departure_sd, organ_misfit_sd, organ_shift_sd
+from models.organ_places import missing_organ_part
 from models.organ_sides import pieces_of
+from models.organ_surroundings import surfaces
 from models.segmentation import largest_pieces
 from models.stability_measures import UNITS as DOMAIN_UNITS
 from models.stability_measures import Spacing, domain_measures
@@ -28,8 +30,11 @@ UNITS: Mapping[str, str] = {
     "stray_part": "1",
     "volume_outside_part": "1",
     "sides_swapped": "1",
-    "missing_organ_share": "1",
-    "organ_shift_mm": "mm",
+    "missing_organ_part": "1",
+    "piece_apart_ml": "mL",
+    "look_disagreement": "1",
+    "organ_shift_sd": "1",
+    "organ_misfit_sd": "1",
     "organ_hu_departure_sd": "1",
     "input_noise_hu": "[hnsf'U]",
     "metal_part": "1",
@@ -39,10 +44,10 @@ UNITS: Mapping[str, str] = {
 
 POLICY: Mapping[str, Limits] = {
     "sides_swapped": Limits(flag_above=0.0, hold_above=0.0),
-    "missing_organ_share": Limits(flag_above=0.0, hold_above=0.9),
+    "missing_organ_part": Limits(flag_above=0.0, hold_above=0.5),
 }
 """Limits that no card has: a left organ on the right is wrong whatever training patients look like, and so is the lack
-of an organ that nine in ten validation patients had."""
+of an organ more than half of which must be in the scan."""
 
 
 def plausibility_measures(
@@ -51,6 +56,8 @@ def plausibility_measures(
     spacing_zyx_mm: Spacing,
     masks: Mapping[str, Mask],
     mean_probability: Mapping[str, float],
+    kept: Mapping[str, Mask] | None = None,
+    look_disagreement: float | None = None,
 ) -> dict[str, float]:
     """All measures by name.
 
@@ -64,55 +71,65 @@ def plausibility_measures(
         The organs that are wanted, by TG-263 name, as they were found; empty where one was not.
     mean_probability
         By organ, as of `models.segmentation.Segmentation`.
+    kept
+        What is kept of the masks and written, the largest piece for one; None: all.
+    look_disagreement
+        As of `models.segmentation.Segmentation`; None where the mirrored image was not looked at.
     """
+    written = masks if kept is None else kept
     found = {organ: mask for organ, mask in masks.items() if mask.any()}
     body = body_mask(hu_zyx)
-    millilitres = {organ: float(mask.sum()) * float(np.prod(spacing_zyx_mm)) / 1000.0 for organ, mask in found.items()}
+    voxel_ml = float(np.prod(spacing_zyx_mm)) / 1000.0
+    millilitres = {organ: float(mask.sum()) * voxel_ml for organ, mask in written.items() if mask.any()}
     return {
         **domain_measures(card.training_domain, hu_zyx, spacing_zyx_mm, body),
         "height_missing_mm": height_missing_mm(card, len(hu_zyx) * spacing_zyx_mm[0]),
-        "organs_not_found": float(len(masks) - len(found)),
+        "organs_not_found": float(len(written) - len(millilitres)),
         "organ_doubt": max((1.0 - mean_probability[organ] for organ in found), default=1.0),
         "stray_part": max((stray_part(mask, pieces_of(organ)) for organ, mask in found.items()), default=0.0),
         "volume_outside_part": max(
             (outside_part(volume, card.organ_ml.get(organ)) for organ, volume in millilitres.items()), default=0.0
         ),
-        "sides_swapped": float(sides_swapped(found)),
-        **(_against_usual(card, hu_zyx, spacing_zyx_mm, masks, body) if card.usual else {}),
+        "sides_swapped": float(sides_swapped({organ: written[organ] for organ in millilitres})),
+        **(_against_usual(card, hu_zyx, spacing_zyx_mm, written, body) if card.usual else {}),
+        **({"look_disagreement": look_disagreement} if card.usual and look_disagreement is not None else {}),
     }
 
 
 def _against_usual(
-    card: Card, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, masks: Mapping[str, Mask], body: Mask
+    card: Card, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, written: Mapping[str, Mask], body: Mask
 ) -> dict[str, float]:
     """What only a card can judge that was calibrated; one that was not would hold every result for these."""
-    found = {organ: mask for organ, mask in masks.items() if mask.any()}
-    departure = organ_hu_departure_sd(hu_zyx, found, card.usual)
-    missing = [card.usual.get(f"{organ.lower()}_found", 0.0) for organ, mask in masks.items() if not mask.any()]
+    found = {organ: mask for organ, mask in written.items() if mask.any()}
+    lie = alignment(surfaces(hu_zyx, found, spacing_zyx_mm), card.organ_surroundings_hu)
+    measures = {
+        "organ_shift_sd": None if lie is None else organ_shift_sd(lie, card.usual),
+        "organ_misfit_sd": None if lie is None else organ_misfit_sd(lie, card.usual),
+        "organ_hu_departure_sd": organ_hu_departure_sd(hu_zyx, found, card.usual),
+    }
     return {
-        "missing_organ_share": max(missing, default=0.0),
-        "organ_shift_mm": organ_shift_mm(hu_zyx, found, spacing_zyx_mm),
-        **({} if departure is None else {"organ_hu_departure_sd": departure}),
+        "missing_organ_part": missing_organ_part(written, body, spacing_zyx_mm, card.organ_places_mm),
+        "piece_apart_ml": max(
+            (piece_apart_ml(mask, spacing_zyx_mm, pieces_of(organ)) for organ, mask in found.items()), default=0.0
+        ),
+        **{name: value for name, value in measures.items() if value is not None},
         "input_noise_hu": soft_tissue_noise_hu(hu_zyx, body),
         "metal_part": metal_part(hu_zyx, body),
         "truncated_part": truncated_part(hu_zyx, body),
     }
 
 
-def usual_organs(several: Sequence[tuple[NDArray[Any], Mapping[str, Mask]]]) -> dict[str, float]:
-    """What is usual, from images and what was found in them: share of images with each organ, mean and SD of its HU.
+def usual_organ_hu(several: Sequence[tuple[NDArray[Any], Mapping[str, Mask]]]) -> dict[str, float]:
+    """Mean and SD over images of the HU of what was found in them, of organs that were found at least twice.
 
-    Names are the organ in small letters with `_found`, `_hu` and `_hu_sd`; HU of organs that were found at least twice.
+    Names are the organ in small letters with `_hu` and `_hu_sd`.
     """
     hu = [organ_hu(image, masks) for image, masks in several]
-    found = [{organ.lower(): float(mask.any()) for organ, mask in masks.items()} for _, masks in several]
     names = dict.fromkeys(name for one in hu for name in one)
     values = {name: [one[name] for one in hu if name in one] for name in names}
-    organs = dict.fromkeys(organ for one in found for organ in one)
-    shares = {f"{organ}_found": round(float(np.mean([one.get(organ, 0.0) for one in found])), 3) for organ in organs}
     means = {name: round(float(np.mean(all_)), 2) for name, all_ in values.items() if len(all_) > 1}
     spreads = {f"{name}_sd": round(float(np.std(values[name], ddof=1)), 2) for name in means}
-    return {**shares, **means, **spreads}
+    return {**means, **spreads}
 
 
 def height_missing_mm(card: Card, height_mm: float) -> float:
@@ -124,6 +141,12 @@ def height_missing_mm(card: Card, height_mm: float) -> float:
 def stray_part(mask: Mask, pieces: int = 1) -> float:
     """Part of the voxels that do not hang together with the largest piece, or with so many of them."""
     return 1.0 - float(largest_pieces(mask, pieces).sum()) / float(mask.sum())
+
+
+def piece_apart_ml(mask: Mask, spacing_zyx_mm: Spacing, pieces: int = 1) -> float:
+    """Volume of what does not hang together with the largest piece, or with so many of them, mL."""
+    apart = int(mask.sum()) - int(largest_pieces(mask, pieces).sum())
+    return apart * float(np.prod(spacing_zyx_mm)) / 1000.0
 
 
 def outside_part(volume_ml: float, usual_ml: tuple[float, float] | None) -> float:

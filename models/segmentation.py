@@ -27,6 +27,8 @@ _NETWORK_SHARE = 0.8
 """Part of the progress bar; the rest is the way back to the grid of the image."""
 _LEAST_PIECE = 0.2
 """Of the largest piece; less is no second half of a pair."""
+_LEAST_ML = 10.0
+"""Mean of both looks."""
 _MARGIN_MM = 20.0
 """Of air around the body that the network sees, as it did in training."""
 
@@ -41,6 +43,9 @@ class Segmentation:
     """TG-263 names in the order of the labels."""
     mean_probability: Mapping[str, float]
     """By organ, over its voxels: how sure the network is; NaN where no voxel is of the organ."""
+    look_disagreement: float | None = None
+    """1 less the Dice of what the network finds in the image and in the mirrored image: of the organ about which they
+    agree least, of 10 mL or more. None where it did not look at the mirrored image."""
 
     def mask(self, organ: str) -> Mask:
         """Voxels of one organ.
@@ -83,15 +88,18 @@ def segmented(
     probabilities = torch.zeros(1 + len(model.task.organs), *shape)
     probabilities[0] = 1.0
     with torch.inference_mode():
-        probabilities[:, *box] = blended(
-            model,
+        looks = blended(
+            lambda patch: model.looks(patch).flatten(1, 2),
             channels[:, *box],
             model.task.patch_zyx,
             _channels(model, np.full((1, 1, 1), AIR_HU, np.float32), None).flatten(),
             lambda done: progress(_NETWORK_SHARE * done, "segmenting"),
         )
+        looks = looks.view(-1, *probabilities.shape[:1], *looks.shape[1:])  # (looks, K, D, H, W)
+        probabilities[:, *box] = looks.mean(dim=0)
         labels, sure = _on_grid(probabilities, hu_zyx.shape, progress)
-    return Segmentation(labels, model.task.organs, dict(zip(model.task.organs, sure, strict=True)))
+    by_organ = dict(zip(model.task.organs, sure, strict=True))
+    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(looks, model.task.spacing_zyx_mm))
 
 
 def working_shape(
@@ -120,13 +128,19 @@ def largest_pieces(mask: Mask, count: int = 1) -> Mask:
 
     An empty mask stays empty.
     """
-    parts, found = ndimage.label(mask)
+    boxes = ndimage.find_objects(mask.astype(np.int8))
+    if not boxes:
+        return mask
+    # An organ fills a hundredth of an image; labels of all of it would take most of the time of the gate.
+    parts, found = ndimage.label(mask[boxes[0]])
     if found < 2:
         return mask
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     largest = np.argsort(sizes, kind="stable")[::-1][:count]
-    return np.asarray(np.isin(parts, largest[sizes[largest] >= _LEAST_PIECE * sizes.max()]))
+    kept = np.zeros(mask.shape, np.bool_)
+    kept[boxes[0]] = np.isin(parts, largest[sizes[largest] >= _LEAST_PIECE * sizes.max()])
+    return kept
 
 
 def _around_the_body(hu_zyx: Hu, spacing_zyx_mm: tuple[float, float, float]) -> tuple[slice, slice, slice]:
@@ -148,6 +162,19 @@ def _channels(model: Segmenter, hu_zyx: Hu, mr_zyx: Hu | None) -> Tensor:
         seen = np.zeros_like(hu_zyx) if mr_zyx is None else mr_channel(mr_zyx, body_mask(hu_zyx))
         channels.append(seen[None])
     return torch.from_numpy(np.concatenate(channels))
+
+
+def _look_disagreement(looks: Tensor, spacing_zyx_mm: tuple[float, float, float]) -> float | None:
+    """Of (looks, K, D, H, W); of a few voxels of an organ it means nothing that one look has them and one has not."""
+    if len(looks) < 2:
+        return None
+    classes = looks.shape[1]
+    first, second = (look.argmax(dim=0).flatten() for look in looks)
+    voxels = torch.bincount(first, minlength=classes) + torch.bincount(second, minlength=classes)
+    common = torch.bincount(first[first == second], minlength=classes)
+    is_large = voxels * float(np.prod(spacing_zyx_mm)) / 2000.0 >= _LEAST_ML
+    is_large[0] = False
+    return float((1.0 - 2.0 * common / voxels)[is_large].max()) if is_large.any() else 0.0
 
 
 def _on_grid(

@@ -139,11 +139,16 @@ class Segmenter:
 
     def __call__(self, channels: Tensor) -> Tensor:
         """Probabilities of background and organs (B, 1 + organs, D, H, W) of a patch (B, C, D, H, W)."""
+        return self.looks(channels).mean(dim=1)
+
+    def looks(self, channels: Tensor) -> Tensor:
+        """As `__call__`, of each look by itself: (B, looks, 1 + organs, D, H, W), two with `mirror`, else one."""
+        plain = self._probabilities(channels)
         if not self.mirror:
-            return self._probabilities(channels)
+            return plain[:, None]
         mates = [0, *(1 + mate for mate in mirrored_organs(self.task.organs) if mate is not None)]
         turned = self._probabilities(channels.flip(-1)).flip(-1)[:, mates]
-        return 0.5 * (self._probabilities(channels) + turned)
+        return torch.stack([plain, turned], dim=1)
 
     def _probabilities(self, channels: Tensor) -> Tensor:
         on_device = channels.to(self.device)

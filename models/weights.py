@@ -24,6 +24,18 @@ _ROOT = Path(__file__).parent
 _FENCE = "---\n"
 
 
+class _CardDumper(yaml.SafeDumper):
+    """Lists of numbers in a line, which a person can read, and not a number a line."""
+
+
+def _in_a_line(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    is_flat = not any(isinstance(item, list | dict) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=is_flat)
+
+
+_CardDumper.add_representer(list, _in_a_line)
+
+
 class WeightsError(Exception):
     """Weights can not be used; the message is one plain sentence."""
 
@@ -96,13 +108,18 @@ class Card(BaseModel):
     limits: Mapping[str, Limits] = Field(default_factory=dict)
     """By name of the measure, as in `models.stability_measures`."""
     usual: Mapping[str, float] = Field(default_factory=dict)
-    """What becomes of tissues in validation patients, mean by name, as in `models.enhancement_measures`."""
+    """Of validation patients, by name: what becomes of tissues, as in `models.enhancement_measures`, or how the organs
+    lie that are found, as in `models.organ_alignment`."""
     domain_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the file with the features of the training images (`models.feature_domain`); None: there is none."""
     witness_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the weights beside these that bear witness to their results (`models.witness`); None: there are none."""
     organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest volume of each organ that was drawn in the training patients, mL, by TG-263 name."""
+    organ_places_mm: Mapping[str, tuple[float, float, float]] = Field(default_factory=dict)
+    """Where along the patient organs lie, as in `models.organ_places`, by TG-263 name."""
+    organ_surroundings_hu: Mapping[str, tuple[float | None, ...]] = Field(default_factory=dict)
+    """Of the organs found in validation patients, as in `models.organ_surroundings`, by TG-263 name."""
     metrics: Mapping[str, float] = Field(default_factory=dict)
     """Measured on test patients, with the unit in the name."""
     text: str = Field(default="", exclude=True)
@@ -203,7 +220,7 @@ def save(
 
 def write_card(path: Path, card: Card) -> None:
     """Write a card as Markdown with YAML front matter."""
-    front = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    front = yaml.dump(card.model_dump(mode="json"), Dumper=_CardDumper, sort_keys=False, allow_unicode=True, width=120)
     path.write_text(f"{_FENCE}{front}{_FENCE}{card.text}", encoding="utf-8")
 
 

@@ -59,8 +59,11 @@ _WHAT: Mapping[str, str] = {
     "organ_doubt": "Mean doubt of the network about the organ that it is least sure of",
     "stray_part": "Part of an organ that lies apart from it",
     "volume_outside_part": "Volume of an organ beyond that of all training patients, as a part of it",
-    "missing_organ_share": "Share of the validation patients who had an organ that is missing here",
-    "organ_shift_mm": "Shift of all organs together that the image asks for, in mm",
+    "missing_organ_part": "Part of the usual height of an organ that was not found which lies within the scan",
+    "piece_apart_ml": "Volume of what is written of an organ apart from it, in mL",
+    "look_disagreement": "Disagreement about an organ between the image and the mirrored image",
+    "organ_shift_sd": "Displacement of all organs that the image asks for, in standard deviations between patients",
+    "organ_misfit_sd": "Departure of the image around an organ from the usual, in standard deviations between patients",
     "organ_hu_departure_sd": "Mean HU of an organ against the usual, in standard deviations between patients",
     "input_noise_hu": "Noise of the image in soft tissue in HU",
     "metal_part": "Part of the body above 1800 HU",
@@ -171,7 +174,7 @@ class Segmentation(Pipeline):
         kept = {name: self._kept(name, mask) for name, mask in wanted.items()}
         findings = (
             *unused,
-            *self._measured(finder.card, hu_zyx, spacing, organs, wanted),
+            *self._measured(finder.card, hu_zyx, spacing, organs, wanted, kept),
             *_of_obliquity(source, self.stability),
         )
         return FoundInImages({organ: order.original(mask) for organ, mask in kept.items()}, findings)
@@ -235,8 +238,9 @@ class Segmentation(Pipeline):
         spacing: tuple[float, float, float],
         organs: FoundOrgans,
         wanted: Masks,
+        kept: Masks,
     ) -> Iterator[Finding]:
-        for organ, mask in wanted.items():
+        for organ, mask in kept.items():
             if not mask.any():
                 yield Finding(
                     name=f"{organ.lower()}_not_found",
@@ -246,7 +250,9 @@ class Segmentation(Pipeline):
                     text=f"{organ} not found",
                 )
         limits = {**card.limits, **POLICY}
-        measures = plausibility_measures(card, hu_zyx, spacing, wanted, organs.mean_probability)
+        measures = plausibility_measures(
+            card, hu_zyx, spacing, wanted, organs.mean_probability, kept, organs.look_disagreement
+        )
         for name, value in measures.items():
             yield self.stability.judged(name, value, UNITS[name], limits.get(name), _WHAT[name])
 

@@ -76,7 +76,7 @@ def calibrate_segmentation(pipeline: "Segmentation", data: Path, progress: Progr
     try:
         pipeline.weights_sha256()
         volumes = volumes_for(pipeline, data, settings, progress)
-        return calibrate(pipeline.weights, volumes, pipeline.mirror, _rest(progress)).limits
+        return calibrate(pipeline.weights, volumes, pipeline.mirror, pipeline.one_piece, _rest(progress)).limits
     except (TrainingDataError, WeightsError) as error:
         raise PipelineError(str(error)) from error
 

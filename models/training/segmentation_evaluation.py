@@ -93,7 +93,9 @@ def _judged(model: OrganFinder, one: OrganVolume, with_mr: bool, one_piece: bool
     return JudgedCase(
         patient_id=one.volume.patient_id,
         measures=measures_by_organ(kept, one.masks(), spacing),
-        plausibility=plausibility_measures(model.card, hu, spacing, masks, found.mean_probability),
+        plausibility=plausibility_measures(
+            model.card, hu, spacing, masks, found.mean_probability, kept, found.look_disagreement
+        ),
         labels_zyx=labels,
     )
 

@@ -91,7 +91,7 @@ def test_changes_of_tissue_are_signed_and_held_against_the_usual() -> None:
     assert changes["fat_change_hu"] == pytest.approx(30.0, abs=8.0)
     assert changes["contrast_gain"] == pytest.approx(1.0, abs=0.05)
     stronger = tissue_changes(pair(np.where(BODY, 1.2 * NOISY, NOISY).astype(np.float32)))
-    assert stronger["contrast_gain"] == pytest.approx(1.2, abs=0.001)
+    assert stronger["contrast_gain"] == pytest.approx(1.2, abs=0.005)
     departures = against_usual({"muscle_change_hu": 30.0, "edge_shift_mm": 0.5}, {"muscle_change_hu": 25.0})
     assert departures == {"muscle_departure_hu": 5.0, "edge_shift_mm": 0.5}
     assert usual_changes([{"fat_change_hu": 1.0}, {"fat_change_hu": 2.0}, {}]) == {"fat_change_hu": 1.5}

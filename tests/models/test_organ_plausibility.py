@@ -54,14 +54,30 @@ def test_every_measure_has_a_unit_and_none_says_anything_against_an_usual_organ(
     assert not any(found.values())
 
 
-def test_a_calibrated_card_knows_that_an_organ_is_missing_which_all_had() -> None:
-    usual = {"bladder_found": 1.0, "rectum_found": 0.5}
-    calibrated = card(Bladder=(5.0, 7.0)).model_copy(update={"usual": usual})
+def test_a_calibrated_card_knows_that_an_organ_ought_to_be_in_the_scan() -> None:
+    hu = np.full(SHAPE, 50.0, np.float32)
+    usual = {"organ_places_mm": {"Bladder": (0.0, 7.5, 15.0), "Rectum": (-18.0, -6.0, 6.0)}}
+    calibrated = card(Bladder=(5.0, 7.0)).model_copy(
+        update={"usual": {"bladder_hu": 0.0, "bladder_hu_sd": 9.0}, **usual}
+    )
     masks = {"Bladder": box((2, 2, 2), (5, 10, 10)), "Rectum": NOTHING}
-    assert measured(masks, calibrated)["missing_organ_share"] == 0.5
-    missing = measured({**masks, "Bladder": NOTHING}, calibrated)
-    assert missing["missing_organ_share"] == 1.0
+    # The bladder begins 6 mm above the first slice: of the 24 mm of the rectum 12 lie in the scan.
+    assert measured(masks, calibrated, hu)["missing_organ_part"] == pytest.approx(0.5)
+    missing = measured({**masks, "Bladder": NOTHING}, calibrated, hu)
+    assert missing["missing_organ_part"] == 1.0
     assert set(POLICY) <= set(missing)
+
+
+def test_what_is_written_is_measured_where_it_is_not_all_that_was_found() -> None:
+    whole, crumb = box((1, 1, 1), (3, 5, 6)), box((7, 15, 20), (1, 2, 5))
+    calibrated = card(Bladder=(1.0, 1.1)).model_copy(update={"usual": {"bladder_hu": 0.0, "bladder_hu_sd": 9.0}})
+    both, sure = {"Bladder": whole | crumb}, {"Bladder": 0.9}
+    kept = plausibility_measures(calibrated, HU, SPACING, both, sure, {"Bladder": whole})
+    assert kept["stray_part"] == pytest.approx(0.1)
+    assert kept["piece_apart_ml"] == kept["volume_outside_part"] == 0.0
+    everything = plausibility_measures(calibrated, HU, SPACING, both, sure)
+    assert everything["piece_apart_ml"] == pytest.approx(10 * VOXEL_ML)
+    assert everything["volume_outside_part"] > 0.0
 
 
 @pytest.mark.parametrize(

@@ -200,3 +200,33 @@ def test_of_a_pair_both_halves_are_kept_but_no_crumb() -> None:
     assert largest_pieces(crumb).sum() == 2 * 4 * 4
     crumb[1:3, 2:6, 12:15] = False
     assert largest_pieces(crumb, 2).sum() == 2 * 4 * 4
+
+
+def two_organs() -> Hu:
+    """One of 27 mL and one of 2.7 mL, on voxels of 3 mm."""
+    large, small = (slice(3, 13), slice(3, 13), slice(3, 13)), (slice(5), slice(5), slice(28, 32))
+    return ct((16, 16, 32), {500.0: large, 1000.0: small})
+
+
+def test_looks_that_agree_do_not_disagree_and_those_that_name_every_voxel_otherwise_do(tmp_path: Path) -> None:
+    plain, hu = by_hu(tmp_path), two_organs()
+    agreeing = replace(plain, mirror=True, network=BySideAbove())
+    assert segmented(agreeing, hu, (3.0, 3.0, 3.0)).look_disagreement == pytest.approx(0.0, abs=0.02)
+    # By HU alone the left organ is the right one in the mirror.
+    assert segmented(replace(plain, mirror=True), hu, (3.0, 3.0, 3.0)).look_disagreement == 1.0
+    assert segmented(plain, hu, (3.0, 3.0, 3.0)).look_disagreement is None
+
+
+def test_about_a_few_voxels_no_look_disagrees(tmp_path: Path) -> None:
+    model = replace(by_hu(tmp_path), mirror=True)
+    small = ct((16, 16, 32), {500.0: (slice(4, 8), slice(4, 8), slice(4, 8))})
+    assert segmented(model, small, (3.0, 3.0, 3.0)).look_disagreement == 0.0
+
+
+class BySideAbove(nn.Module):
+    """What lies above 250 HU is organ 2 in the right half and organ 1 in the left one, as it is in the mirror."""
+
+    def forward(self, channels: Tensor) -> Tensor:
+        organ = 40.0 * (channels[:, 0] - 0.25)
+        right = torch.arange(organ.shape[-1]) < organ.shape[-1] // 2
+        return torch.stack([torch.zeros_like(organ), organ - 100.0 * right, organ - 100.0 * ~right], dim=1)

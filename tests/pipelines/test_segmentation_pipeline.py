@@ -129,6 +129,24 @@ def test_without_limits_a_person_has_to_look_and_is_told_why(run: Callable[..., 
     assert doubt.startswith("Mean doubt of the network") and doubt.endswith("no limit was ever measured")
 
 
+def test_a_card_that_knows_the_usual_has_the_organs_held_against_it(tmp_path: Path, found_by: FoundBy) -> None:
+    usual = {f"organ_shift_{axis}_mm{end}": 0.0 for axis in "zyx" for end in ("", "_sd")}
+    known = {
+        "usual": {**usual, "parotid_l_misfit_hu": 0.0, "parotid_l_misfit_hu_sd": 5.0},
+        "organ_surroundings_hu": {"Parotid_L": (-300.0,) * 24},
+        "organ_places_mm": {organ: (-10.0, 0.0, 10.0) for organ in BALLS},
+    }
+    weights = weights_in(tmp_path)
+    paths = write(ct(), folder_in(tmp_path, "ct"))
+    found_by(finder_of(with_limits(weights, 1e6, **known)))
+    outcome = Segmentation(name="segment", weights=weights).run(inputs(paths))
+    assert finding(outcome, "missing_organ_part").verdict is Verdict.RELEASE
+    held = {one.name for one in outcome.findings if one.verdict is Verdict.HOLD}
+    assert held >= {"organ_shift_sd", "organ_misfit_sd", "piece_apart_ml", "metal_part"}
+    # The parotid is nowhere near -300 HU: each point of water departs by that, of the ball by 300 HU at most.
+    assert finding(outcome, "organ_misfit_sd").value == pytest.approx(60.0, rel=0.01)
+
+
 @pytest.mark.parametrize("name", ["organ_doubt", "body_mean_departure_sd"])
 def test_a_measure_above_its_limit_holds_the_result(tmp_path: Path, found_by: FoundBy, name: str) -> None:
     weights = weights_in(tmp_path)
