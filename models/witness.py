@@ -83,9 +83,20 @@ def load_witness(weights: str, sha256: str) -> Witness:
     models.weights.WeightsError
         If the weights are absent, are not those with this SHA-256, or are of no witness.
     """
+    check_witness(weights, sha256)
+    return _prepared(weights, sha256)
+
+
+def check_witness(weights: str, sha256: str) -> None:
+    """Refuse a witness that is not the one with this SHA-256, without loading it.
+
+    Raises
+    ------
+    models.weights.WeightsError
+        If the weights are absent, or are not those.
+    """
     if load_card(weights).sha256 != sha256:
         raise WeightsError(f"the witness {weights} is not the one that the card of the enhancement names")
-    return _prepared(weights, sha256)
 
 
 def expectation(witness: Witness, hu_zyx: NDArray[Any]) -> Expectation:

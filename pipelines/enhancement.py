@@ -25,7 +25,8 @@ from models.training.evaluation import evaluate
 from models.training.pairs import Modality, Scans
 from models.training.settings import Method, TrainingSettings
 from models.training.volumes import TrainingDataError
-from models.weights import Card, WeightsError, load_card
+from models.weights import Card, WeightsError, load_card, witness_of
+from models.witness import check_witness
 from pipelines.base import (
     DataSizeOptions,
     Inputs,
@@ -226,6 +227,8 @@ class Enhancement(Pipeline):
         low, high = self.window_hu or card.window_hu
         if low < card.window_hu[0] or high > card.window_hu[1]:
             raise WeightsError(f"{self.weights} was trained for {card.window_hu}, which is less than window_hu")
+        if card.witness_sha256 is not None:
+            check_witness(witness_of(self.weights), card.witness_sha256)
         return card
 
     def _model(self) -> EnhancementModel:

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from models.cyclegan import Architecture, Generator
 from models.inference import load_generator
-from models.weights import load_card, save, write_card
+from models.weights import WeightsError, load_card, save, write_card
 from pipelines.base import Outcome, PipelineError, TrainingOptions
 from pipelines.dicom.image_series import ImageSeries, read_image_series
 from pipelines.dicom.writing import file_bytes
@@ -108,6 +108,17 @@ def test_a_card_that_was_calibrated_is_asked_for_every_measure(weights: Path, tm
     held = {finding.name for finding in outcome.findings if finding.verdict is Verdict.HOLD}
     # The card has no limits of them, and what has no limit is held.
     assert added <= held and not held & set(MEASURES)
+
+
+def test_weights_without_the_witness_that_their_card_names_are_refused_before_anything_runs(
+    weights: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / weights.name
+    copy.write_bytes(weights.read_bytes())
+    card = load_card(str(weights)).model_copy(update={"witness_sha256": "0" * 64})
+    write_card(copy.with_suffix(".md"), card)
+    with pytest.raises(WeightsError, match="_witness"):
+        Enhancement(name="enhance", weights=str(copy)).weights_sha256()
 
 
 def test_without_limits_a_result_is_held(weights: Path, tmp_path: Path) -> None:
