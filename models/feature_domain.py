@@ -25,12 +25,17 @@ from safetensors.numpy import load, save
 from torch import nn
 
 from models.intensity import Mask, normalised
+from models.receptive_field import Box, box_of_needed
 from models.weights import WeightsError
 
 Vector = NDArray[np.float32]
 
 _SLICES = 8
 _LEAST_BODY = 0.02
+_STRIDE = 4
+"""Of the encoder: two halvings."""
+_REACH_PIXELS = 40
+"""Further than the encoder looks."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,24 @@ def encoder_features(
     total, weight = 0.0, 0.0
     for index in chosen:
         around = np.clip(np.arange(slices) + index - slices // 2, 0, len(hu_zyx) - 1)
-        rows, columns = (slice(0, size // 4 * 4) for size in hu_zyx.shape[1:])
+        rows, columns = _around_body(body[index])
         unit = torch.from_numpy(normalised(hu_zyx[around][:, rows, columns], window_hu))[None]
         with torch.inference_mode():
             deepest = encoder(unit)[-1][0].float().numpy()
-        inside = body[index, rows, columns].reshape(deepest.shape[1], 4, deepest.shape[2], 4).mean(axis=(1, 3))
+        inside = (
+            body[index, rows, columns].reshape(deepest.shape[1], _STRIDE, deepest.shape[2], _STRIDE).mean(axis=(1, 3))
+        )
         total, weight = total + (deepest * inside).sum(axis=(1, 2)), weight + float(inside.sum())
     return np.asarray(total / max(weight, 1e-6), np.float32)
+
+
+def _around_body(plane: Mask) -> Box:
+    """What the encoder has to see of a slice [row, column] for its features in the body; multiples of its stride."""
+    whole = tuple(slice(0, size // _STRIDE * _STRIDE) for size in plane.shape)
+    if not plane.any():
+        return whole[0], whole[1]
+    rows, columns = box_of_needed(plane, _REACH_PIXELS, _STRIDE)
+    return slice(rows.start, min(rows.stop, whole[0].stop)), slice(columns.start, min(columns.stop, whole[1].stop))
 
 
 def write_domain(path: Path, domain: FeatureDomain) -> str:

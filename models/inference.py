@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +15,9 @@ from models.cyclegan import Architecture, Conversion, Generator
 from models.engines import Engine, fastest_engine, input_channels
 from models.feature_domain import FeatureDomain, read_domain
 from models.intensity import Hu, Mask, normalised, written_back
-from models.receptive_field import reach_pixels
+from models.receptive_field import box_of_needed, reach_pixels
 from models.weights import Card, WeightsError, domain_path, load_card, load_weights, witness_of
 from models.witness import Witness, load_witness
-
-Box: TypeAlias = tuple[slice, slice]
-"""(rows, columns)."""
 
 METHODS = frozenset({"cyclegan", "supervised"})
 """What the card of weights for enhancement states as its method."""
@@ -155,23 +152,10 @@ def _run_where_needed(model: EnhancementModel, unit: Tensor, needed: Mask) -> Te
     rows, columns = unit.shape[2:]
     stride = _stride(model.card)
     padded = functional.pad(unit, (0, -columns % stride, 0, -rows % stride), mode="replicate")
-    box = _box(needed, model.reach_pixels, stride)
+    box = box_of_needed(needed, model.reach_pixels, stride)
     result = _middle(padded).clone()
     result[:, :, *box] = model.engine.run(padded[:, :, *box])
     return result[:, :, :rows, :columns]
-
-
-def _box(needed: Mask, reach: int | None, stride: int) -> Box:
-    if reach is None:
-        return slice(None), slice(None)
-    rows, columns = (_grown_range(np.flatnonzero(needed.any(axis=axis)), reach, stride) for axis in (1, 0))
-    return rows, columns
-
-
-def _grown_range(indices: NDArray[np.intp], reach: int, stride: int) -> slice:
-    """From the first to the last index and `reach` further, out to multiples of the stride; may pass the end."""
-    start = max(0, int(indices[0]) - reach) // stride * stride
-    return slice(start, -(-(int(indices[-1]) + 1 + reach) // stride) * stride)
 
 
 def _middle(unit: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from models.cyclegan import Architecture, Decoder, Encoder
 from models.engines import REFERENCE, Engine, EngineUnavailable, input_channels, made_engine
 from models.intensity import Hu, normalised, written_back
+from models.receptive_field import box_of_needed, reach_pixels
 from models.weights import Card, WeightsError, load_card, load_weights
 
 METHOD = "witness"
@@ -63,6 +64,8 @@ class Witness:
     card: Card
     network: nn.Module
     engine: Engine
+    reach_pixels: int | None
+    """What is further away from a pixel than this does not change it; None: the whole slice may."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,20 @@ def expectation(witness: Witness, hu_zyx: NDArray[Any]) -> Expectation:
     channels = input_channels(witness.network)
     rows, columns = hu_zyx.shape[1:]
     stride = Architecture(**witness.card.architecture).stride
+    inside = (hu_zyx > window_hu[0]) & (hu_zyx < window_hu[1])
     padded = [(0, 0), (0, -rows % stride), (0, -columns % stride)]
     unit = np.pad(normalised(hu_zyx, window_hu), padded, mode="edge")
-    said = np.empty((2, *hu_zyx.shape), np.float32)
+    said = np.zeros((2, *unit.shape), np.float32)
+    said[1] = np.log(2.0 * _TYPICAL_PART)
     with torch.inference_mode():
-        for index in range(len(hu_zyx)):
+        for index in np.flatnonzero(inside.any(axis=(1, 2))):
             around = np.clip(np.arange(channels) + index - channels // 2, 0, len(hu_zyx) - 1)
-            result = witness.engine.run(torch.from_numpy(unit[around])[None])
-            said[:, index] = result[0, :, :rows, :columns].numpy()
+            box = box_of_needed(inside[index], witness.reach_pixels, stride)
+            seen = np.ascontiguousarray(unit[around][:, *box])
+            said[:, index, *box] = witness.engine.run(torch.from_numpy(seen)[None])[0].numpy()
     hu_per_unit = np.float32((window_hu[1] - window_hu[0]) / 2.0)
-    return Expectation(written_back(hu_zyx, said[0], window_hu), np.exp(said[1]) * hu_per_unit)
+    expected, log_scale = said[:, :, :rows, :columns]
+    return Expectation(written_back(hu_zyx, expected, window_hu), np.exp(log_scale) * hu_per_unit)
 
 
 @lru_cache(maxsize=2)
@@ -128,7 +135,8 @@ def _prepared(weights: str, sha256: str) -> Witness:
     except (TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Witness(card, network, _engine(network))
+    stride = Architecture(**card.architecture).stride
+    return Witness(card, network, _engine(network), reach_pixels(network, input_channels(network), stride))
 
 
 def _engine(network: nn.Module) -> Engine:

@@ -2,11 +2,12 @@
 
 python -m tests.benchmarks.planted_failures [--patients N] [--cache DIR] [--processes N] [--card FILE] [--output FILE]
 
-Images are simulated MVCT of the test patients of OpenKBP and of a real neck CT below RTNODE_DATA, enhanced with the
-shipped weights. Failures go into the output, or into the input of the network, and are judged by the functions that the
-pipeline calls, at the limits of the card; `--card` judges with those of another card, by its findings alone. A score is
-the worst finding against its limit of holding; the AUROC is that of failures against clean cases. With `--cache`, what
-was simulated and measured is kept there and read again.
+Images are simulated MVCT of the test patients of OpenKBP and of a real neck CT below RTNODE_DATA (those of its slices
+that the field of view does not cut), enhanced with the shipped weights. Failures go into the output, or into the input
+of the network, and are judged by the functions that the pipeline calls, at the limits of the card; `--card` judges with
+those of another card, by its findings alone. A score is that of the worst finding, as of `tests.benchmarks.gate_table`;
+the AUROC is that of failures against clean cases. With `--cache`, what was simulated and measured is kept there and
+read again.
 """
 
 import argparse
@@ -95,6 +96,11 @@ def patients(count: int) -> list[Path]:
     return [*found[:count], DATA / "real_ct_npz_256" / "tcga_thca_neck.npz"]
 
 
+def _volume(file: Path) -> TrainingVolume:
+    volume = read_volume(file)
+    return volume if file.parent.name == "openkbp" else planting.without_truncation(volume)
+
+
 def measured(number: int, files: Sequence[Path], cache: Path) -> list[Case]:
     """Every case of one patient; kept in the cache."""
     torch.set_num_threads(1)
@@ -107,14 +113,14 @@ def measured(number: int, files: Sequence[Path], cache: Path) -> list[Case]:
 
 def _cases(number: int, files: Sequence[Path], cache: Path) -> Iterator[Case]:
     file, model = files[number], load_generator(WEIGHTS)
-    volume, rng, scans = read_volume(file), np.random.default_rng([_SEED, number]), CLINICAL_SCANS["mvct"]
+    volume, rng, scans = _volume(file), np.random.default_rng([_SEED, number]), CLINICAL_SCANS["mvct"]
     spacing = volume.spacing_zyx_mm
     for scan in range(1, _CLEAN_SCANS):
         again, made = converted(model, volume, scans, cache, _SEED + scan)
         yield _case(CLEAN, file.stem, input_measured(model, again, spacing), again, made, spacing)
     before, after = converted(model, volume, scans, cache)
     given = input_measured(model, before, spacing)
-    other = partial(_other, model, read_volume(files[(number + 1) % len(files)]), cache, after.shape)
+    other = partial(_other, model, _volume(files[(number + 1) % len(files)]), cache, after.shape)
     outputs = {**_outputs(file, volume, after, given.body, rng), "wrong_patient": other}
     every: dict[str, Callable[[], Hu]] = {CLEAN: lambda: after, **outputs}
     for kind, output in every.items():

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from models.input_faults import truncated_part
 from models.intensity import AIR_HU, Hu, Mask, body_mask
 from models.stability_measures import Spacing
 from models.training.volumes import TrainingVolume
@@ -137,6 +138,15 @@ def truncated(hu_zyx: NDArray[Any]) -> Hu:
     y, x = np.ogrid[:rows, :width]
     outside = np.hypot(y - (rows - 1) / 2.0, x - (width - 1) / 2.0) > radius
     return np.asarray(np.where(outside, np.float32(AIR_HU), hu_zyx), np.float32)
+
+
+def without_truncation(volume: TrainingVolume) -> TrainingVolume:
+    """The longest run of slices whose body the field of view holds; others are no clean case."""
+    body = body_mask(volume.hu_zyx)
+    whole = [truncated_part(volume.hu_zyx[at : at + 1], body[at : at + 1]) < 0.01 for at in range(len(body))]
+    runs = ndimage.find_objects(ndimage.label(whole)[0])
+    longest = max((run[0] for run in runs), key=lambda one: one.stop - one.start, default=slice(None))
+    return replace(volume, hu_zyx=volume.hu_zyx[longest])
 
 
 def organ_to_erase(
