@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.cyclegan import Architecture, Decoder, Encoder
-from models.engines import REFERENCE, Engine, EngineUnavailable, input_channels, made_engine
+from models.engines import Engine, fastest_engine, input_channels
 from models.intensity import Hu, normalised, written_back
 from models.receptive_field import box_of_needed, reach_pixels
 from models.weights import Card, WeightsError, load_card, load_weights
@@ -25,8 +25,6 @@ from models.weights import Card, WeightsError, load_card, load_weights
 METHOD = "witness"
 """What the card of a witness states as its method."""
 
-_ENGINES = ("openvino-f32", REFERENCE)
-"""Fastest first; of the same precision, so that the choice changes nothing that a limit would notice."""
 _TYPICAL_PART = 0.015
 """Of the window, 30 HU of 2000: the scale of an untrained network."""
 _LOG_RANGE = 1.75
@@ -136,13 +134,6 @@ def _prepared(weights: str, sha256: str) -> Witness:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stride = Architecture(**card.architecture).stride
-    return Witness(card, network, _engine(network), reach_pixels(network, input_channels(network), stride))
-
-
-def _engine(network: nn.Module) -> Engine:
-    for name in _ENGINES:
-        try:
-            return made_engine(name, network)
-        except EngineUnavailable:
-            continue
-    raise WeightsError("no engine of this machine can compute the witness")
+    return Witness(
+        card, network, fastest_engine(network, card.window_hu), reach_pixels(network, input_channels(network), stride)
+    )
