@@ -55,8 +55,8 @@ class Engine:
 def fastest_engine(generator: nn.Module, window_hu: tuple[float, float]) -> Engine:
     """Return the first of the offered engines that agrees with the reference on a test image, else the reference.
 
-    `generator` maps (B, C, H, W) to (B, 1, H, W) in [-1, 1] for `window_hu`; further channels are not compared. On another
-    device than the CPU it is computed there by the reference.
+    `generator` maps (B, C, H, W) to (B, 1, H, W) in [-1, 1] for `window_hu`; further channels are not compared. One
+    that lies on another device than the CPU is computed there by the reference.
     """
     reference = made_engine(REFERENCE, generator)
     if _device(generator).type != "cpu":
