@@ -43,10 +43,11 @@ def nobody(done: float, what: str) -> None:
     """Ignore the progress of work that nobody watches."""
 
 
-def load_generator(weights: str) -> EnhancementModel:
+def load_generator(weights: str, judging: bool = True) -> EnhancementModel:
     """Load the generator of shipped weights or of a `.safetensors` file; loaded once per process and file content.
 
-    The fastest engine of this machine that agrees with the reference computes it (`models.engines`).
+    Without `judging`, what only judges results is left out, domain and witness: for whoever makes these anew. The
+    fastest engine of this machine that agrees with the reference computes it (`models.engines`).
 
     Raises
     ------
@@ -56,6 +57,8 @@ def load_generator(weights: str) -> EnhancementModel:
     """
     card = load_card(weights)
     generator, engine, reach = _prepared(weights, card.sha256)
+    if not judging:
+        return EnhancementModel(card, generator, engine, reach)
     witness = None if card.witness_sha256 is None else load_witness(witness_of(weights), card.witness_sha256)
     return EnhancementModel(card, generator, engine, reach, _domain(weights, card.domain_sha256), witness)
 

@@ -151,8 +151,7 @@ def calibrate(
         If the weights can not be used.
     """
     witness = witness_beside(weights)
-    # Whatever domain and witness the card names are taken anew.
-    model = dataclasses.replace(load_generator(weights), domain=None, witness=witness)
+    model = dataclasses.replace(load_generator(weights, judging=False), witness=witness)
     is_simulated = model.card.training_domain.modality.startswith("simulated")
     validation = of_one_kind(of_split(volumes, "validation"), scans.modality, is_simulated)
     if len({volume.patient_id for volume in validation}) < 2:

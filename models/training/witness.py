@@ -121,7 +121,7 @@ def train_witness(
     models.cone_beam.ConeBeamUnavailable
         If CBCT have to be simulated and the library for it is not installed.
     """
-    model = load_generator(weights)
+    model = load_generator(weights, judging=False)
     planning = [volume for volume in volumes if volume.domain == "planning_ct"]
     training, validation = of_split(planning, "train"), of_split(planning, "validation")
     check_training_data(training, settings.batch, None, settings.crop_pixels)

@@ -102,7 +102,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the model of a pipeline on held-out images, or the limits of its findings."""
-    evaluated = settings_for(data, config).pipeline(pipeline)
+    # A calibration makes what the card has to agree with: the domain, and which witness it is.
+    evaluated = settings_for(data, config).pipeline(pipeline, verify=not calibrate)
     if calibrate:
         _calibrate(evaluated, data, output, as_json)
         return

@@ -1,4 +1,4 @@
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from models.training.calibration import calibrate
 from models.training.pairs import Scans
 from models.training.volumes import Split, TrainingDataError, TrainingVolume
 from models.training.witness import WitnessSettings, train_witness
-from models.weights import load_card, save
+from models.weights import WeightsError, load_card, save
 
 SPACING = (12.0, 8.0, 8.0)
 ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1, slices=3)
@@ -58,6 +58,16 @@ def test_a_trained_witness_judges_the_weights_that_it_lies_beside_once_they_are_
     assert witness is not None and witness.card.name == "tiny_witness"
     assert {"unexpected_detail", "unexpected_structure", "unexpected_region"} <= set(card.limits)
     assert "tiny_witness" in card.text and "structure_lost_hu" not in card.limits
+
+
+def test_another_witness_is_refused_until_the_weights_are_calibrated_again(weights: Path) -> None:
+    train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
+    calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
+    train_witness(str(weights), VOLUMES, Scans("mvct"), replace(SETTINGS, seed=5), weights.parent)
+    with pytest.raises(WeightsError, match="not the one"):
+        load_generator(str(weights))
+    calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
+    assert load_generator(str(weights)).witness is not None
 
 
 def test_the_expectation_gets_nearer_to_the_planning_ct(weights: Path) -> None:
