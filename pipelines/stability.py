@@ -4,6 +4,7 @@ A finding says what was measured on one result, in which unit, and against which
 where training measured them on held-out data; a measurement without a limit holds the result for a person.
 """
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -55,7 +56,12 @@ class Finding(BaseModel):
 
 
 def judged(name: str, value: float, unit: str, limits: Limits | None, what: str) -> Finding:
-    """A finding with the verdict that `limits` give; without limits nobody knows what is normal, so it holds."""
+    """A finding with the verdict that `limits` give; without limits nobody knows what is normal, so it holds.
+
+    So does a value that is no finite number: nothing was measured, and 0 is kept in its place.
+    """
+    if not math.isfinite(value):
+        return Finding(name=name, value=0.0, unit=unit, verdict=Verdict.HOLD, text=f"{what}: could not be measured")
     if limits is None:
         return Finding(
             name=name, value=value, unit=unit, verdict=Verdict.HOLD, text=f"{what}: no limit was ever measured"
