@@ -1,4 +1,7 @@
-"""Input and output of an enhancement on one coarser grid, where measures are cheap and noise is less."""
+"""Two images of one patient on one coarser grid, where measures are cheap and noise is less.
+
+The first is what the second, an enhancement, is held against: what is expected of it, or its input.
+"""
 
 from dataclasses import dataclass
 from typing import Any

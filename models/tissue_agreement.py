@@ -9,7 +9,7 @@ from scipy import ndimage
 from models.coarse_pair import CoarsePair, smoothed
 
 _TISSUES_HU = {"fat": (-140.0, -50.0), "muscle": (0.0, 80.0), "bone": (250.0, 1200.0)}
-"""HU of the input, smoothed by a voxel."""
+"""HU of the image that the output is held against, smoothed by a voxel."""
 _CONTRAST_HU = (-200.0, 1000.0)
 _LEAST_VOXELS = 100
 _BELOW_SKIN_VOXELS = 2

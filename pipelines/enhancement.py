@@ -17,6 +17,7 @@ from pydicom.uid import UID, CTImageStorage
 from models.cone_beam import ConeBeamUnavailable
 from models.engines import offered_engines
 from models.enhancement_measures import UNITS, measures_of_card
+from models.feature_domain import read_domain
 from models.inference import EnhancementModel, enhanced, load_generator
 from models.intensity import AIR_HU
 from models.limits import Limits
@@ -25,7 +26,7 @@ from models.training.evaluation import evaluate
 from models.training.pairs import Modality, Scans
 from models.training.settings import Method, TrainingSettings
 from models.training.volumes import TrainingDataError
-from models.weights import Card, WeightsError, load_card, witness_of
+from models.weights import Card, WeightsError, domain_path, load_card, witness_of
 from models.witness import check_witness
 from pipelines.base import (
     DataSizeOptions,
@@ -51,20 +52,20 @@ _WHAT: Mapping[str, str] = {
     "body_dice_loss": "Part of the body outline that moved",
     "air_xor_fraction": "Part of the body that turned from tissue to air or back",
     "noise_growth": "Growth of the noise of soft tissue, as a part of that of the input",
-    "registration_shift_mm": "Shift that lays the result on its input, in mm",
+    "registration_shift_mm": "Shift that lays the result on what is expected of it, in mm",
     "bend_mm": "Displacement of the parts of the body that moved most, in mm",
     "unexpected_detail": "Details of 3 mm that the witness does not expect, against the usual",
     "unexpected_structure": "Structures of 10 mm that the witness does not expect, against the usual",
     "unexpected_region": "Regions of 20 mm that the witness does not expect, against the usual",
     "structure_lost_hu": "Structures of the input, in a region of 20 mm, that the result does not show, SD in HU",
     "structure_added_hu": "Structures of the result, in a region of 12 mm, that the input does not show, SD in HU",
-    "mirrored_likeness": "How much more the result resembles its mirrored input than its input; below 0 if not",
-    "misplaced_slice_mm": "Largest distance of a slice from the one of the input that it resembles most, in mm",
+    "mirrored_likeness": "How much more the result resembles what is expected mirrored than as it is; below 0 if not",
+    "misplaced_slice_mm": "Largest distance of a slice from the expected one that it resembles most, in mm",
     "fat_departure_hu": "What became of fat against the usual, in HU",
     "muscle_departure_hu": "What became of muscle against the usual, in HU",
     "bone_departure_hu": "What became of bone against the usual, in HU",
     "contrast_departure": "Contrast of the tissues against the usual, as a part",
-    "skin_steepness_departure": "Steepness of the skin's edge against the usual, as a part of that of the input",
+    "skin_steepness_departure": "Steepness of the skin's edge against the usual, as a part of what is expected",
     "input_noise_hu": "Noise of the input in soft tissue in HU",
     "metal_ml": "Metal: volume of the body of the input above 1800 HU, in mL",
     "truncated_part": "Part of the outline of the body that lies on the rim of the field of view",
@@ -106,18 +107,15 @@ class Enhancement(Pipeline):
         return (self._card().sha256,)
 
     def settings_sha256(self) -> str:
-        """Digest of settings and weights, of what the card says of the usual and of the engines of this machine.
+        """Digest of settings and weights, of what the cards of these and of the witness say, and of the engines.
 
-        The limits decide how a result is labelled, the engines which of its last bits are set.
+        The cards decide how a result is made and labelled, the engines of this machine which of its last bits are set.
         """
         card = self._card()
-        judging = [
-            {name: limit.model_dump() for name, limit in sorted(card.limits.items())},
-            dict(sorted(card.usual.items())),
-            card.domain_sha256,
-            *filter(None, [card.witness_sha256]),
-        ]
-        return hashlib.sha256(json.dumps([super().settings_sha256(), judging, offered_engines()]).encode()).hexdigest()
+        cards = [card, load_card(witness_of(self.weights))] if card.witness_sha256 is not None else [card]
+        said = [one.model_dump(mode="json", exclude={"metrics"}) for one in cards]
+        identity = [super().settings_sha256(), said, offered_engines()]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     def run(self, inputs: Inputs, progress: Progress = no_progress) -> Outcome:
         """Enhance the triggering series."""
@@ -196,6 +194,8 @@ class Enhancement(Pipeline):
         from models.training.witness import WitnessSettings, train_witness
         from pipelines.training_data import training_volumes
 
+        if options.slices is not None:
+            raise PipelineError("a witness is trained on all slices; leave --slices out")
         chosen = options.model_dump(include={"updates", "seed", "device"}, exclude_none=True)
         try:
             settings = TypeAdapter(WitnessSettings).validate_python({**options.settings, **chosen})
@@ -229,6 +229,8 @@ class Enhancement(Pipeline):
             raise WeightsError(f"{self.weights} was trained for {card.window_hu}, which is less than window_hu")
         if card.witness_sha256 is not None:
             check_witness(witness_of(self.weights), card.witness_sha256)
+        if card.domain_sha256 is not None:
+            read_domain(domain_path(self.weights), card.domain_sha256)
         return card
 
     def _model(self) -> EnhancementModel:

@@ -121,6 +121,17 @@ def test_weights_without_the_witness_that_their_card_names_are_refused_before_an
         Enhancement(name="enhance", weights=str(copy)).weights_sha256()
 
 
+def test_what_a_card_says_of_the_way_a_result_is_made_is_part_of_its_identity(weights: Path, tmp_path: Path) -> None:
+    copy = tmp_path / weights.name
+    copy.write_bytes(weights.read_bytes())
+    card = load_card(str(weights))
+    digests = []
+    for changes in ({}, {"working_spacing_mm": 3.0}, {"window_hu": (-700.0, 1200.0)}, {"metrics": {"mae_hu": 3.0}}):
+        write_card(copy.with_suffix(".md"), card.model_copy(update=changes))
+        digests.append(Enhancement(name="enhance", weights=str(copy)).settings_sha256())
+    assert digests[0] == digests[3] and len(set(digests)) == 3
+
+
 def test_without_limits_a_result_is_held(weights: Path, tmp_path: Path) -> None:
     outcome, _ = enhanced(with_limits(weights, tmp_path, {}), tmp_path, ct_series(patient()))
     assert verdict_of(outcome.findings) is Verdict.HOLD
