@@ -81,6 +81,9 @@ class AgreementLedger:
                     findings=[],
                 )
                 session.add(row)
+            if row.state == AgreementState.SUPERSEDED:
+                # Of another current pipeline in between: both results stand, so it counts anew.
+                row.attempts = 0
             row.attempts += 1
             row.started_at, row.finished_at = datetime.now(UTC), None
             _change(session, row, AgreementState.RUNNING, None, f"attempt {row.attempts}")
@@ -196,7 +199,7 @@ def _pairs(shadow_of: Mapping[str, str]) -> Select[int, int, Job]:
         select(Agreement.id).where(
             Agreement.shadow_result_id == shadow.id,
             Agreement.current_result_id == current.id,
-            Agreement.state != AgreementState.QUEUED,
+            Agreement.state.not_in((AgreementState.QUEUED, AgreementState.SUPERSEDED)),
         )
     )
     # After the retention time there is nothing to compare.
