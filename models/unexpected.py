@@ -40,7 +40,8 @@ def unexpected_measures(
 ) -> dict[str, float]:
     """Average distance from the expectation that is furthest from the others, at each size, in SD of these.
 
-    0 where there is no body. Arrays are [slice, row, column] on one grid; `body` is that of the input.
+    0 where there is no body. The slices at both ends are looked at only where there are no others: what a network makes
+    of them has less to rest on. Arrays are [slice, row, column] on one grid; `body` is that of the input.
     """
     found = ndimage.find_objects(body.astype(np.int8))
     if not found:
@@ -55,7 +56,9 @@ def unexpected_measures(
     tissue = inside & (smoothed(expected, _sd(_TISSUE_MM, voxels_of)) > _TISSUE_ABOVE_HU)
     factors = tuple(max(1, min(round(_VOXEL_MM / mm), n)) for mm, n in zip(spacing_zyx_mm, inside.shape, strict=True))
     coarse: Hu = block_means(distance, factors)
-    looked_at = ndimage.binary_erosion(block_means(tissue, factors) > 0.5)
+    shown = block_means(tissue, factors) > 0.5
+    inner = ndimage.binary_erosion(shown)
+    looked_at = inner if inner.any() else shown
     if not looked_at.any():
         return dict.fromkeys(SIZES_MM, 0.0)
     coarse_voxels_of = [voxels / factor for voxels, factor in zip(voxels_of, factors, strict=True)]

@@ -114,6 +114,8 @@ class Card(BaseModel):
     """Of the file with the features of the training images (`models.feature_domain`); None: there is none."""
     witness_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Of the weights beside these that bear witness to their results (`models.witness`); None: there are none."""
+    judged_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """Only of a witness: of the weights whose results it was trained on."""
     organ_ml: Mapping[str, tuple[float, float]] = Field(default_factory=dict)
     """Smallest and largest volume of each organ that was drawn in the training patients, mL, by TG-263 name."""
     organ_places_mm: Mapping[str, tuple[float, float, float]] = Field(default_factory=dict)

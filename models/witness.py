@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.cyclegan import Architecture, Decoder, Encoder
-from models.engines import Engine, fastest_engine, input_channels
+from models.engines import REFERENCE, Engine, check_image, fastest_engine, input_channels, made_engine
 from models.intensity import Hu, normalised, written_back
 from models.receptive_field import box_of_needed, reach_pixels
 from models.weights import Card, WeightsError, load_card, load_weights
@@ -29,6 +29,10 @@ _TYPICAL_PART = 0.015
 """Of the window, 30 HU of 2000: the scale of an untrained network."""
 _LOG_RANGE = 1.75
 """The scale is larger or smaller than that by a factor of exp(2 * 1.75), 33, at most."""
+
+
+_MOST_LOG_RATIO = 0.02
+"""Mean departure of an engine's scale from the reference: 2 %."""
 
 
 class WitnessNetwork(nn.Module):
@@ -134,6 +138,13 @@ def _prepared(weights: str, sha256: str) -> Witness:
         raise WeightsError(f"the weights {weights} do not fit the architecture of their card: {error}") from error
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     stride = Architecture(**card.architecture).stride
-    return Witness(
-        card, network, fastest_engine(network, card.window_hu), reach_pixels(network, input_channels(network), stride)
-    )
+    return Witness(card, network, _engine(network, card), reach_pixels(network, input_channels(network), stride))
+
+
+def _engine(network: nn.Module, card: Card) -> Engine:
+    """The fastest that agrees with the reference about the expectation, if it does so about the scale too."""
+    engine, reference = fastest_engine(network, card.window_hu), made_engine(REFERENCE, network)
+    image = check_image(network, card.window_hu)
+    with torch.inference_mode():
+        log_ratio = (engine.run(image) - reference.run(image))[:, 1:].abs().mean()
+    return engine if float(log_ratio) <= _MOST_LOG_RATIO else reference

@@ -150,8 +150,9 @@ def calibrate(
     models.weights.WeightsError
         If the weights can not be used.
     """
-    witness = witness_beside(weights)
-    model = dataclasses.replace(load_generator(weights, judging=False), witness=witness)
+    model = load_generator(weights, judging=False)
+    witness = witness_beside(weights, model.card.sha256)
+    model = dataclasses.replace(model, witness=witness)
     is_simulated = model.card.training_domain.modality.startswith("simulated")
     validation = of_one_kind(of_split(volumes, "validation"), scans.modality, is_simulated)
     if len({volume.patient_id for volume in validation}) < 2:
@@ -173,12 +174,21 @@ def calibrate(
     return card
 
 
-def witness_beside(weights: str) -> Witness | None:
-    """The witness that lies beside such weights; None where there is none."""
+def witness_beside(weights: str, sha256: str) -> Witness | None:
+    """The witness that lies beside such weights, of this SHA-256; None where there is none.
+
+    Raises
+    ------
+    TrainingDataError
+        If it was trained on what other weights make.
+    """
     if not witness_path(weights).exists():
         return None
     name = witness_of(weights)
-    return load_witness(name, load_card(name).sha256)
+    card = load_card(name)
+    if card.judged_sha256 != sha256:
+        raise TrainingDataError(f"the witness {name} was trained for other weights; train it anew, or take it away")
+    return load_witness(name, card.sha256)
 
 
 def _domain_limits(measured: Limits, features: Sequence[Vector]) -> Limits:

@@ -261,6 +261,7 @@ def _write(
         "method": METHOD,
         "architecture": asdict(settings.architecture),
         "window_hu": judged.window_hu,
+        "judged_sha256": judged.sha256,
         "training_domain": domain,
         "metrics": {"validation_error_hu": float(f"{error_hu:.4g}")},
     }

@@ -70,6 +70,15 @@ def test_another_witness_is_refused_until_the_weights_are_calibrated_again(weigh
     assert load_generator(str(weights)).witness is not None
 
 
+def test_a_witness_of_other_weights_is_refused(weights: Path) -> None:
+    train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
+    torch.manual_seed(3)
+    facts = {"method": "supervised", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
+    save(weights, Generator.of(ARCHITECTURE).state_dict(), {**facts, "training_domain": DOMAIN}, "# tiny\n")
+    with pytest.raises(TrainingDataError, match="for other weights"):
+        calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
+
+
 def test_the_expectation_gets_nearer_to_the_planning_ct(weights: Path) -> None:
     train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
     rows = (weights.parent / "tiny_witness.csv").read_text(encoding="utf-8").splitlines()
