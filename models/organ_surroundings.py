@@ -56,7 +56,12 @@ class Surface:
 
 
 def surfaces(hu_zyx: NDArray[Any], masks: Mapping[str, Mask], spacing_zyx_mm: Spacing) -> dict[str, Surface]:
-    """Of every organ of 30 voxels or more that does not fill the image; the same points each time."""
+    """Of every organ of 30 voxels or more that does not fill the image; the same points each time.
+
+    None in an image of one slice, which has no surface along the patient.
+    """
+    if min(hu_zyx.shape) < 2:
+        return {}
     large = {organ: mask for organ, mask in masks.items() if mask.sum() >= FEWEST_VOXELS and not mask.all()}
     return {organ: _surface(hu_zyx, mask, spacing_zyx_mm) for organ, mask in large.items()}
 

@@ -26,12 +26,12 @@ _FEWEST = 4
 """Of whom one can be held against the others, and the others still have a spread."""
 _TEXT = """\
 Of what the network finds in {cases} validation patients, none of whom it learnt from; each was held against what is
-usual in the others. Flag: the 95th percentile of each measure. Hold: the normal tolerance bound of 99.5 % of all
-patients with 95 % confidence, and at least the largest value seen. Where organs lie along the patient is of what was
-drawn in the {training} training patients. By policy: left organs on the right are held; an organ that was not found is
-flagged where any of its usual height must be in the scan, and held where more than half of it must; a scan that is
-shorter than any of the training is flagged, and held if 30 mm are missing; so are limits of the spacing, and least
-limits of metal and truncation.
+usual in the others. Flag: the normal prediction bound of 99 % of new patients, for each measure. Hold: the normal
+tolerance bound of 99.5 % of all patients with 95 % confidence, and at least the largest value seen. Where organs lie
+along the patient is of what was drawn in the {training} training patients. By policy: left organs on the right are
+held; an organ that was not found is flagged where any of its usual height must be in the scan, and held where more than
+half of it must; a scan that is shorter than any of the training is flagged, and held if 30 mm are missing; so are
+limits of the spacing, and the least limit of truncation.
 Measured again by `rtnode evaluate PIPELINE --data DIR --calibrate`.
 """
 
@@ -105,10 +105,9 @@ def calibrated(
     """
     patients = [_patient(image, one) for image, one in zip(validation, found, strict=True)]
     drawn = usual_places([places(one.masks(), one.volume.spacing_zyx_mm[0]) for one in training])
-    of_found = usual_places(
-        [places(one.kept, image.spacing_zyx_mm[0]) for image, one in zip(validation, found, strict=True)]
-    )
-    placed = card.model_copy(update={"organ_places_mm": {**of_found, **drawn}})
+    # Each has an origin of its own: places of the two do not mix.
+    of_found = [places(one.kept, image.spacing_zyx_mm[0]) for image, one in zip(validation, found, strict=True)]
+    placed = card.model_copy(update={"organ_places_mm": drawn or usual_places(of_found)})
     lies = [alignment(one.surfaces, usual_surroundings(_around(_others(patients, one)))) for one in patients]
     knowing = [
         _with_usual(placed, _others(patients, patient), [*lies[:number], *lies[number + 1 :]])
