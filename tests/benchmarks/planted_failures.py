@@ -1,6 +1,6 @@
 """What the gate finds of failures that are planted into results of held-out patients, and what it holds by mistake.
 
-python -m tests.benchmarks.planted_failures [--patients N] [--cache DIR] [--processes N] [--card FILE] [--output FILE]
+python -m tests.benchmarks.planted_failures [--patients N] [--cache DIR] [--processes N] [--card FILE]
 
 Images are simulated MVCT of the test patients of OpenKBP and of a real neck CT below RTNODE_DATA (those of its slices
 that the field of view does not cut), enhanced with the shipped weights. Failures go into the output, or into the input
@@ -11,6 +11,7 @@ read again.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -37,7 +38,7 @@ from models.training.kept_pairs import kept_pair, read_pair
 from models.training.organ_volumes import HEAD_AND_NECK_ORGANS, read_organ_volume
 from models.training.pairs import CLINICAL_SCANS, Scans
 from models.training.volumes import TrainingVolume, read_volume
-from models.weights import Card, WeightsError, load_weights, write_card
+from models.weights import Card, WeightsError, load_card, load_weights, write_card
 from tests.benchmarks import planting
 from tests.benchmarks.gate_table import CLEAN, judge, table
 
@@ -104,7 +105,7 @@ def _volume(file: Path) -> TrainingVolume:
 def measured(number: int, files: Sequence[Path], cache: Path) -> list[Case]:
     """Every case of one patient; kept in the cache."""
     torch.set_num_threads(1)
-    kept = cache / f"cases_{files[number].stem}.json"
+    kept = _of_cards(cache) / f"cases_{files[number].stem}.json"
     if not kept.exists():
         found = [*_cases(number, files, cache)]
         kept.write_text(json.dumps([vars(case) for case in found]), encoding="utf-8")
@@ -140,10 +141,23 @@ def converted(
 ) -> tuple[Hu, Hu]:  # fmt: skip
     """The simulated MVCT of a patient and what the network makes of it; both kept."""
     path = kept_pair(volume, scans, seed, cache)
-    before, kept = read_pair(path).sparse_hu_zyx, path.with_suffix(".enhanced.npy")
+    before, kept = read_pair(path).sparse_hu_zyx, _of_cards(cache) / f"{path.stem}.npy"
     if not kept.exists():
-        np.save(kept, enhanced(model, before, volume.spacing_zyx_mm))
+        # Named when it is whole: another process may look for the same.
+        partial_file = kept.with_suffix(f".{os.getpid()}")
+        with partial_file.open("wb") as file:
+            np.save(file, enhanced(model, before, volume.spacing_zyx_mm))
+        partial_file.replace(kept)
     return before, np.load(kept)
+
+
+def _of_cards(cache: Path) -> Path:
+    """Folder of what depends on the shipped weights, their domain and their witness."""
+    card = load_card(WEIGHTS)
+    digest = hashlib.sha256(f"{card.sha256} {card.domain_sha256} {card.witness_sha256}".encode()).hexdigest()
+    folder = cache / digest[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _other(model: EnhancementModel, other: TrainingVolume, cache: Path, shape: tuple[int, ...]) -> Hu:
