@@ -57,7 +57,7 @@ def plausibility_measures(
     masks: Mapping[str, Mask],
     mean_probability: Mapping[str, float],
     kept: Mapping[str, Mask] | None = None,
-    look_disagreement: float | None = None,
+    look_disagreement: Mapping[str, float] | None = None,
 ) -> dict[str, float]:
     """All measures by name.
 
@@ -74,7 +74,7 @@ def plausibility_measures(
     kept
         What is kept of the masks and written, the largest piece for one; None: all.
     look_disagreement
-        As of `models.segmentation.Segmentation`; None where the mirrored image was not looked at.
+        By organ, as of `models.segmentation.Segmentation`; of the wanted ones the worst counts.
     """
     written = masks if kept is None else kept
     found = {organ: mask for organ, mask in masks.items() if mask.any()}
@@ -92,8 +92,12 @@ def plausibility_measures(
         ),
         "sides_swapped": float(sides_swapped({organ: written[organ] for organ in millilitres})),
         **(_against_usual(card, hu_zyx, spacing_zyx_mm, written, body) if card.usual else {}),
-        **({"look_disagreement": look_disagreement} if card.usual and look_disagreement is not None else {}),
+        **(_disagreement(masks, look_disagreement) if card.usual and look_disagreement is not None else {}),
     }
+
+
+def _disagreement(wanted: Mapping[str, Mask], by_organ: Mapping[str, float]) -> dict[str, float]:
+    return {"look_disagreement": max((by_organ[organ] for organ in wanted if organ in by_organ), default=0.0)}
 
 
 def _against_usual(

@@ -22,6 +22,7 @@ from models.inference import nobody
 from models.intensity import AIR_HU, Hu, Mask, body_mask
 from models.patches import Shape, blended
 from models.unet import Segmenter, ct_channels, mr_channel
+from models.weights import SegmentationTask
 
 _NETWORK_SHARE = 0.8
 """Part of the progress bar; the rest is the way back to the grid of the image."""
@@ -43,9 +44,9 @@ class Segmentation:
     """TG-263 names in the order of the labels."""
     mean_probability: Mapping[str, float]
     """By organ, over its voxels: how sure the network is; NaN where no voxel is of the organ."""
-    look_disagreement: float | None = None
-    """1 less the Dice of what the network finds in the image and in the mirrored image: of the organ about which they
-    agree least, of 10 mL or more. None where it did not look at the mirrored image."""
+    look_disagreement: Mapping[str, float] | None = None
+    """1 less the Dice of what the network finds in the image and in the mirrored image, by organ of 10 mL or more. None
+    where it did not look at the mirrored image."""
 
     def mask(self, organ: str) -> Mask:
         """Voxels of one organ.
@@ -99,7 +100,7 @@ def segmented(
         probabilities[:, *box] = looks.mean(dim=0)
         labels, sure = _on_grid(probabilities, hu_zyx.shape, progress)
     by_organ = dict(zip(model.task.organs, sure, strict=True))
-    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(looks, model.task.spacing_zyx_mm))
+    return Segmentation(labels, model.task.organs, by_organ, _look_disagreement(model.task, looks))
 
 
 def working_shape(
@@ -164,7 +165,7 @@ def _channels(model: Segmenter, hu_zyx: Hu, mr_zyx: Hu | None) -> Tensor:
     return torch.from_numpy(np.concatenate(channels))
 
 
-def _look_disagreement(looks: Tensor, spacing_zyx_mm: tuple[float, float, float]) -> float | None:
+def _look_disagreement(task: SegmentationTask, looks: Tensor) -> dict[str, float] | None:
     """Of (looks, K, D, H, W); of a few voxels of an organ it means nothing that one look has them and one has not."""
     if len(looks) < 2:
         return None
@@ -172,9 +173,9 @@ def _look_disagreement(looks: Tensor, spacing_zyx_mm: tuple[float, float, float]
     first, second = (look.argmax(dim=0).flatten() for look in looks)
     voxels = torch.bincount(first, minlength=classes) + torch.bincount(second, minlength=classes)
     common = torch.bincount(first[first == second], minlength=classes)
-    is_large = voxels * float(np.prod(spacing_zyx_mm)) / 2000.0 >= _LEAST_ML
-    is_large[0] = False
-    return float((1.0 - 2.0 * common / voxels)[is_large].max()) if is_large.any() else 0.0
+    is_large = voxels * float(np.prod(task.spacing_zyx_mm)) / 2000.0 >= _LEAST_ML
+    disagreement = 1.0 - 2.0 * common / voxels
+    return {organ: float(disagreement[at]) for at, organ in enumerate(task.organs, start=1) if is_large[at]}
 
 
 def _on_grid(

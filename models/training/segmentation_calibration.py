@@ -1,6 +1,6 @@
 """What is usual for the organs that a network finds, and from where on it is not: measured on validation patients."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.engines import has_bf16
@@ -45,7 +45,7 @@ class Found:
     kept: dict[str, Mask]
     """By organ, as written."""
     mean_probability: dict[str, float]
-    look_disagreement: float | None
+    look_disagreement: Mapping[str, float] | None
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ def found_by(cache: Path, name: str, finder: Callable[[], OrganFinder], hu: Hu, 
     if not path.exists():
         found = finder().find(hu, spacing)
         all_sure = [found.mean_probability[organ] for organ in organs]
-        np.savez(path, labels=found.labels_zyx, sure=all_sure, looks=float(found.look_disagreement or 0.0))
+        looks = [(found.look_disagreement or {}).get(organ, np.nan) for organ in organs]
+        np.savez(path, labels=found.labels_zyx, sure=all_sure, looks=looks)
     with np.load(path) as kept:
         sure = dict(zip(organs, map(float, kept["sure"]), strict=True))
-        return found_in(Segmentation(kept["labels"], organs, sure, float(kept["looks"])))
+        by_organ = {organ: float(one) for organ, one in zip(organs, kept["looks"], strict=True) if np.isfinite(one)}
+        return found_in(Segmentation(kept["labels"], organs, sure, by_organ))
 
 
 def corrupted(seed: int) -> OrganFinder:

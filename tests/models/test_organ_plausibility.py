@@ -164,3 +164,13 @@ def test_an_image_is_compared_with_those_of_the_training() -> None:
     found = measured({"Bladder": NOTHING}, hu_zyx=hu)
     assert found["body_mean_departure_sd"] == pytest.approx(2.5)
     assert plausibility_measures(card(), hu, (7.0, 6.0, 6.0), {}, {})["slice_spacing_outside_mm"] == 2.0
+
+
+def test_looks_disagree_about_the_worst_of_the_wanted_organs_only() -> None:
+    wanted = {"Parotid_L": box((2, 2, 2), (4, 4, 4)), "Parotid_R": NOTHING}
+    calibrated = card().model_copy(update={"usual": {"organ_shift_sd": 1.0}})
+    looks = {"Parotid_L": 0.2, "Parotid_R": 0.3, "Larynx": 0.9}
+    sure = dict.fromkeys(wanted, 0.9)
+    found = plausibility_measures(calibrated, HU, SPACING, wanted, sure, look_disagreement=looks)
+    assert found["look_disagreement"] == 0.3
+    assert "look_disagreement" not in plausibility_measures(card(), HU, SPACING, wanted, sure, look_disagreement=looks)

@@ -211,16 +211,19 @@ def two_organs() -> Hu:
 def test_looks_that_agree_do_not_disagree_and_those_that_name_every_voxel_otherwise_do(tmp_path: Path) -> None:
     plain, hu = by_hu(tmp_path), two_organs()
     agreeing = replace(plain, mirror=True, network=BySideAbove())
-    assert segmented(agreeing, hu, (3.0, 3.0, 3.0)).look_disagreement == pytest.approx(0.0, abs=0.02)
+    agreed = segmented(agreeing, hu, (3.0, 3.0, 3.0)).look_disagreement
+    assert agreed is not None and max(agreed.values()) == pytest.approx(0.0, abs=0.02)
     # By HU alone the left organ is the right one in the mirror.
-    assert segmented(replace(plain, mirror=True), hu, (3.0, 3.0, 3.0)).look_disagreement == 1.0
+    assert segmented(replace(plain, mirror=True), hu, (3.0, 3.0, 3.0)).look_disagreement == dict.fromkeys(
+        TASK.organs, 1.0
+    )
     assert segmented(plain, hu, (3.0, 3.0, 3.0)).look_disagreement is None
 
 
 def test_about_a_few_voxels_no_look_disagrees(tmp_path: Path) -> None:
     model = replace(by_hu(tmp_path), mirror=True)
     small = ct((16, 16, 32), {500.0: (slice(4, 8), slice(4, 8), slice(4, 8))})
-    assert segmented(model, small, (3.0, 3.0, 3.0)).look_disagreement == 0.0
+    assert segmented(model, small, (3.0, 3.0, 3.0)).look_disagreement == {}
 
 
 class BySideAbove(nn.Module):

@@ -50,7 +50,7 @@ SURE = dict.fromkeys(ORGANS, 0.9)
 
 def perfect(one: OrganVolume) -> Segmentation:
     """What a network finds that makes no error."""
-    return Segmentation(one.labels_zyx, one.organs, SURE, 0.05)
+    return Segmentation(one.labels_zyx, one.organs, SURE, dict.fromkeys(one.organs, 0.05))
 
 
 def uncalibrated() -> Card:
@@ -65,7 +65,7 @@ def card() -> Card:
 
 
 def held_by(card: Card, one: OrganVolume, masks: dict[str, Mask]) -> set[str]:
-    measures = plausibility_measures(card, one.volume.hu_zyx, SPACING, masks, SURE, masks, 0.05)
+    measures = plausibility_measures(card, one.volume.hu_zyx, SPACING, masks, SURE, masks, dict.fromkeys(masks, 0.05))
     limits = {**card.limits, **POLICY}
     return {name for name, value in measures.items() if value > limits[name].hold_above}
 
