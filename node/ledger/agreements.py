@@ -141,7 +141,8 @@ class AgreementLedger:
             .join(Result, Result.id == Agreement.current_result_id)
             .join(Job, Job.id == Result.job_id)
         )
-        last = shown.where(Agreement.shadow_result_id == result_id).order_by(Agreement.id.desc()).limit(1)
+        newest = (Agreement.started_at.desc(), Agreement.id.desc())
+        last = shown.where(Agreement.shadow_result_id == result_id).order_by(*newest).limit(1)
         with self._database.read() as session:
             return next((Compared(*row) for row in session.execute(last)), None)
 

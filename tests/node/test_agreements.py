@@ -205,6 +205,22 @@ def test_where_another_pipeline_is_named_as_current_its_result_takes_the_place(p
     )
 
 
+def test_a_pipeline_that_is_named_as_current_again_is_compared_with_again(pairs: Pairs) -> None:
+    series = pairs.settles("1")
+    for pipeline in ("new", "old", "older"):
+        pairs.finish(pairs.job(pipeline, series))
+    pair = pairs.waiting()
+    pairs.measured(pair, 1.0)
+    (other,) = pairs.ledger.agreements.unmeasured({"new": "older"})
+    pairs.measured(other, 2.0)
+    pairs.measured(pairs.waiting(), 1.5)
+    assert pairs.charted() == [[1.5]]
+    last = pairs.ledger.agreements.of_result(pair.shadow_result_id)
+    assert last is not None
+    assert (last.agreement.current_result_id, last.agreement.attempts) == (pair.current_result_id, 1)
+    assert pairs.ledger.agreements.unmeasured(SHADOW_OF) == []
+
+
 def test_a_failed_attempt_waits_again_and_the_last_one_does_not(pairs: Pairs) -> None:
     pair = pairs.both()
     pairs.ledger.agreements.try_again(pairs.started(pair), "the worker died")
