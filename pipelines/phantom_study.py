@@ -18,7 +18,7 @@ from pydicom import Dataset
 
 from models.phantoms import Phantom, fraction_of, head_and_neck_phantom, pelvis_phantom
 from models.simulate import COARSE_MVCT, CentralPlaneSettings, central_plane_cbct, simulated_mvct
-from pipelines.base import Progress, no_progress
+from pipelines.base import PipelineError, Progress, no_progress
 from pipelines.dicom.acquired import Acquisition, MrScanner, Scanner, acquired_ct_series, acquired_mr_series
 from pipelines.dicom.companion import NewInstance
 from pipelines.dicom.dose import rt_dose
@@ -137,6 +137,11 @@ def write_phantom(
         Matrix, slices, fractions.
     progress
         Told after each series.
+
+    Raises
+    ------
+    PipelineError
+        If the slices do not show the target.
     """
     course = _Course(kind, patient or PATIENTS[kind], seed, size or PhantomSize())
     phantom = _phantom(course)
@@ -224,6 +229,8 @@ def _plan(
     rois = [_roi(name, mask, index) for index, (name, mask) in enumerate(phantom.masks.items())]
     structures = structure_set(planning, rois, "PHANTOM", _new(course, "structure set", 2))
     target = list(phantom.masks).index(_TARGET)
+    if not rois[target].mask_zyx.any():
+        raise PipelineError("the target of the made-up patient lies outside of so few or so coarse slices")
     sketch = PlanSketch(
         label="PHANTOM",
         structure_set_uid=structures.SOPInstanceUID,

@@ -57,6 +57,14 @@ def test_a_made_up_patient_is_written_as_ever(tmp_path: Path, kind: str, files: 
         assert role_of(header, load_config(REPOSITORY / "config").roles) == name
 
 
+def test_slices_that_do_not_show_the_target_are_one_plain_sentence(tmp_path: Path) -> None:
+    answer = phantom("headneck", "--output", tmp_path, "--matrix", "32", "--slices", "6")
+    assert (answer.returncode, answer.stderr.splitlines()[-1]) == (
+        1,
+        "rtnode: the target of the made-up patient lies outside of so few or so coarse slices",
+    )
+
+
 def test_without_a_ct_a_head_and_neck_is_made_up_and_kept_beside_its_projections(tmp_path: Path) -> None:
     answer = projections(tmp_path, *FEW, "--slices", "20:22")
     assert (answer.returncode, answer.stdout) == (0, f"12 views in {tmp_path / 'projections'}\n"), answer.stderr
