@@ -1,50 +1,15 @@
-from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from models.cyclegan import Architecture, Generator
 from models.feature_domain import read_domain
 from models.inference import load_generator
-from models.phantoms import head_and_neck_phantom
 from models.training.calibration import JudgedImage, calibrate, usual_and_limits, with_section
 from models.training.pairs import Scans
-from models.training.volumes import Split, TrainingDataError, TrainingVolume
-from models.weights import WeightsError, load_card, save
-
-SPACING = (12.0, 8.0, 8.0)
-ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1)
-DOMAIN = {
-    "modality": "simulated MVCT",
-    "pixel_spacing_mm": (8.0, 8.0),
-    "slice_spacing_mm": (12.0, 12.0),
-    "body_mean_hu": 0.0,
-    "body_mean_sd_hu": 50.0,
-    "patients": 10,
-    "slices": 60,
-}
-
-
-@cache
-def patient(number: int, split: Split) -> TrainingVolume:
-    hu_zyx = head_and_neck_phantom((8, 40, 40), SPACING, np.random.default_rng(number)).hu_zyx
-    return TrainingVolume(f"phantom_{number}", split, hu_zyx, SPACING)
-
-
-def untrained(folder: Path) -> Path:
-    torch.manual_seed(2)
-    path = folder / "tiny.safetensors"
-    facts = {"method": "supervised", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
-    save(
-        path,
-        Generator.of(ARCHITECTURE).state_dict(),
-        {**facts, "training_domain": DOMAIN},
-        "# tiny\n\n## Data\n\nNone.\n",
-    )
-    return path
+from models.training.volumes import TrainingDataError
+from models.weights import WeightsError, load_card
+from tests.models.training.tiny_enhancement import patient, untrained
 
 
 def judged(fat_change_hu: float, edge_shift_mm: float) -> list[JudgedImage]:

@@ -1,50 +1,23 @@
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from models.cyclegan import Architecture, Generator
 from models.inference import load_generator
-from models.phantoms import head_and_neck_phantom
 from models.training.calibration import calibrate
 from models.training.pairs import Scans
-from models.training.volumes import Split, TrainingDataError, TrainingVolume
+from models.training.volumes import TrainingDataError
 from models.training.witness import WitnessSettings, train_witness
-from models.weights import WeightsError, load_card, save
+from models.weights import WeightsError, load_card
+from tests.models.training.tiny_enhancement import ARCHITECTURE, patient, untrained
 
-SPACING = (12.0, 8.0, 8.0)
-ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1, slices=3)
 SETTINGS = WitnessSettings(updates=40, batch=4, crop_pixels=24, log_every=20, architecture=ARCHITECTURE)
-DOMAIN = {
-    "modality": "simulated MVCT",
-    "pixel_spacing_mm": (8.0, 8.0),
-    "slice_spacing_mm": (12.0, 12.0),
-    "body_mean_hu": 0.0,
-    "body_mean_sd_hu": 50.0,
-    "patients": 2,
-    "slices": 16,
-}
-
-
-@cache
-def patient(number: int, split: Split) -> TrainingVolume:
-    hu_zyx = head_and_neck_phantom((8, 40, 40), SPACING, np.random.default_rng(number)).hu_zyx
-    return TrainingVolume(f"phantom_{number}", split, hu_zyx, SPACING)
-
-
 VOLUMES = [patient(0, "train"), patient(1, "train"), patient(2, "validation"), patient(3, "validation")]
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    torch.manual_seed(2)
-    path = tmp_path / "tiny.safetensors"
-    facts = {"method": "supervised", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
-    save(path, Generator.of(ARCHITECTURE).state_dict(), {**facts, "training_domain": DOMAIN}, "# tiny\n")
-    return path
+    return untrained(tmp_path)
 
 
 def test_a_trained_witness_judges_the_weights_that_it_lies_beside_once_they_are_calibrated(weights: Path) -> None:
@@ -72,9 +45,7 @@ def test_another_witness_is_refused_until_the_weights_are_calibrated_again(weigh
 
 def test_a_witness_of_other_weights_is_refused(weights: Path) -> None:
     train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
-    torch.manual_seed(3)
-    facts = {"method": "supervised", "architecture": asdict(ARCHITECTURE), "window_hu": (-800.0, 1200.0)}
-    save(weights, Generator.of(ARCHITECTURE).state_dict(), {**facts, "training_domain": DOMAIN}, "# tiny\n")
+    untrained(weights.parent, seed=3)
     with pytest.raises(TrainingDataError, match="for other weights"):
         calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
 
