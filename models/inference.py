@@ -17,7 +17,7 @@ from models.feature_domain import FeatureDomain, read_domain
 from models.intensity import Hu, Mask, normalised, written_back
 from models.receptive_field import box_of_needed, reach_pixels
 from models.weights import Card, WeightsError, domain_path, load_card, load_weights, witness_of
-from models.witness import Witness, load_witness
+from models.witness import Witness, check_witness, load_witness
 
 METHODS = frozenset({"cyclegan", "supervised"})
 """What the card of weights for enhancement states as its method."""
@@ -61,6 +61,19 @@ def load_generator(weights: str, judging: bool = True) -> EnhancementModel:
         return EnhancementModel(card, generator, engine, reach)
     witness = None if card.witness_sha256 is None else load_witness(witness_of(weights), card.witness_sha256)
     return EnhancementModel(card, generator, engine, reach, _domain(weights, card.domain_sha256), witness)
+
+
+def check_judging(weights: str, card: Card) -> None:
+    """Refuse a domain or a witness beside such weights that is not the one their card names, without loading a network.
+
+    Raises
+    ------
+    models.weights.WeightsError
+        If one is absent, or is another.
+    """
+    if card.witness_sha256 is not None:
+        check_witness(witness_of(weights), card.witness_sha256)
+    _domain(weights, card.domain_sha256)
 
 
 def enhanced(

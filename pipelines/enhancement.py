@@ -17,8 +17,7 @@ from pydicom.uid import UID, CTImageStorage
 from models.cone_beam import ConeBeamUnavailable
 from models.engines import offered_engines
 from models.enhancement_measures import UNITS, measures_of_card
-from models.feature_domain import read_domain
-from models.inference import EnhancementModel, enhanced, load_generator
+from models.inference import EnhancementModel, check_judging, enhanced, load_generator
 from models.intensity import AIR_HU
 from models.limits import Limits
 from models.training.enhancement import train
@@ -26,8 +25,7 @@ from models.training.evaluation import evaluate
 from models.training.pairs import Modality, Scans
 from models.training.settings import Method, TrainingSettings
 from models.training.volumes import TrainingDataError
-from models.weights import Card, WeightsError, domain_path, load_card, witness_of
-from models.witness import check_witness
+from models.weights import Card, WeightsError, load_card, witness_of
 from pipelines.base import (
     DataSizeOptions,
     Inputs,
@@ -227,10 +225,7 @@ class Enhancement(Pipeline):
         low, high = self.window_hu or card.window_hu
         if low < card.window_hu[0] or high > card.window_hu[1]:
             raise WeightsError(f"{self.weights} was trained for {card.window_hu}, which is less than window_hu")
-        if card.witness_sha256 is not None:
-            check_witness(witness_of(self.weights), card.witness_sha256)
-        if card.domain_sha256 is not None:
-            read_domain(domain_path(self.weights), card.domain_sha256)
+        check_judging(self.weights, card)
         return card
 
     def _model(self) -> EnhancementModel:

@@ -167,9 +167,9 @@ def training_settings(file: Path | None) -> dict[str, Any]:
 def _show_models(as_json: bool) -> list[dict[str, str]]:
     """Print the shipped weights and whether each is what its card says."""
     from models.prognosis import load_prognosis, shipped_prognoses
-    from models.weights import load_weights, shipped
+    from models.weights import shipped
 
-    records = [_model_record(name, lambda name: load_weights(name)[0].sha256) for name in shipped()]
+    records = [_model_record(name, _sha256_with_judges) for name in shipped()]
     records += [_model_record(name, lambda name: load_prognosis(name)[0].sha256) for name in shipped_prognoses()]
     if as_json:
         Console().print_json(data=records)
@@ -179,6 +179,16 @@ def _show_models(as_json: bool) -> list[dict[str, str]]:
         table.add_row(*record.values())
     Console().print(table)
     return records
+
+
+def _sha256_with_judges(name: str) -> str:
+    """Of weights that are what their card says, as are the domain and the witness that it names."""
+    from models.inference import check_judging
+    from models.weights import load_weights
+
+    card, _ = load_weights(name)
+    check_judging(name, card)
+    return card.sha256
 
 
 def _model_record(name: str, sha256_of: Callable[[str], str]) -> dict[str, str]:

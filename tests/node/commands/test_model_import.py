@@ -8,6 +8,8 @@ from tests.command_line import answer_of
 from tests.models.nnunet_folders import toy_folder
 from tests.models.programs import facts, torchscript
 
+SHIPPED = Path(__file__).parents[3] / "models"
+
 
 def test_an_nnunet_is_imported_and_the_pipeline_that_runs_it_is_printed(tmp_path: Path) -> None:
     folder = toy_folder(tmp_path / "nnUNetTrainer__3d_fullres")
@@ -78,4 +80,19 @@ def test_verifying_fails_where_a_file_is_not_what_its_card_says(
     (tmp_path / "weights" / "broken.safetensors").write_bytes(b"")
     monkeypatch.setattr("models.weights._ROOT", tmp_path)
     assert answer_of("models").returncode == 0
+    assert answer_of("models", "verify").returncode == 1
+
+
+@pytest.mark.parametrize("absent", ["weights/mvct_to_kvct_headneck.domain", "cards/mvct_to_kvct_headneck_witness.md"])
+def test_verifying_fails_where_what_judges_the_results_of_weights_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    for part in ("weights", "cards"):
+        (tmp_path / part).mkdir()
+        for path in (SHIPPED / part).glob("mvct_to_kvct_headneck*"):
+            if "unpaired" not in path.name:
+                (tmp_path / part / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr("models.weights._ROOT", tmp_path)
+    assert answer_of("models", "verify").returncode == 0
+    (tmp_path / absent).unlink()
     assert answer_of("models", "verify").returncode == 1
