@@ -7,7 +7,7 @@ itself. Signed changes (what became of fat) are held against what is usual for t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from models.tissue_agreement import tissue_changes
 from models.unexpected import unexpected_measures
 from models.unshared_structure import unshared_structure
 from models.witness import Expectation, expectation
+
+Window: TypeAlias = tuple[float, float]
+"""HU from, to."""
 
 UNITS: Mapping[str, str] = {
     **CHANGE_UNITS,
@@ -72,36 +75,48 @@ class InputMeasured:
 
 
 def enhancement_measures(
-    model: EnhancementModel, before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
+    model: EnhancementModel,
+    before_hu_zyx: NDArray[Any],
+    after_hu_zyx: NDArray[Any],
+    spacing_zyx_mm: Spacing,
+    window_hu: Window | None = None,
 ) -> dict[str, float]:
     """Every measure of an output against its input, by name; units as in `UNITS`.
+
+    With a window only HU of the input between these were to change.
 
     Raises
     ------
     ValueError
         If the two arrays differ in shape.
     """
-    given = input_measured(model, before_hu_zyx, spacing_zyx_mm)
+    given = input_measured(model, before_hu_zyx, spacing_zyx_mm, window_hu)
     changes = output_changes(given, before_hu_zyx, after_hu_zyx, spacing_zyx_mm)
     return {**given.measures, **against_usual(changes, model.card.usual)}
 
 
 def measures_of_card(
-    model: EnhancementModel, before_hu_zyx: NDArray[Any], after_hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing
+    model: EnhancementModel,
+    before_hu_zyx: NDArray[Any],
+    after_hu_zyx: NDArray[Any],
+    spacing_zyx_mm: Spacing,
+    window_hu: Window | None = None,
 ) -> dict[str, float]:
     """What the card of the model can judge, by name: all measures after a calibration, the first ones before.
 
     A card that was written before the other measures were knows nothing of them, and would hold every result for it.
     """
     if model.card.usual:
-        return enhancement_measures(model, before_hu_zyx, after_hu_zyx, spacing_zyx_mm)
+        return enhancement_measures(model, before_hu_zyx, after_hu_zyx, spacing_zyx_mm, window_hu)
     return {
         **domain_measures(model.card.training_domain, before_hu_zyx, spacing_zyx_mm),
         **stability_measures(before_hu_zyx, after_hu_zyx, spacing_zyx_mm),
     }
 
 
-def input_measured(model: EnhancementModel, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing) -> InputMeasured:
+def input_measured(
+    model: EnhancementModel, hu_zyx: NDArray[Any], spacing_zyx_mm: Spacing, window_hu: Window | None = None
+) -> InputMeasured:
     """Measures of the input, by name: how far it is from what the model was trained on, and its faults.
 
     The distance of the features is left out where the model has no domain of them.
@@ -120,6 +135,8 @@ def input_measured(model: EnhancementModel, hu_zyx: NDArray[Any], spacing_zyx_mm
         **distance,
     }
     said = None if model.witness is None else expectation(model.witness, hu_zyx)
+    if said is not None and window_hu is not None:
+        said = said.within(window_hu, hu_zyx)
     return InputMeasured(body, measures, features, said)
 
 

@@ -7,7 +7,7 @@ to another image, or its network invents, or both are outside of what they have 
 the simulation itself, neither will notice.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -78,6 +78,12 @@ class Expectation:
     """Planning CT; outside the window of the witness, the image itself."""
     scale_hu_zyx: Hu
     """Mean absolute distance of enhancements from it, as a rule."""
+
+    def within(self, window_hu: tuple[float, float], hu_zyx: NDArray[Any]) -> "Expectation":
+        """The same where only HU of the input between these may change: elsewhere the input itself is expected."""
+        low, high = window_hu
+        may_change = (hu_zyx > low) & (hu_zyx < high)
+        return replace(self, expected_hu_zyx=np.where(may_change, self.expected_hu_zyx, hu_zyx).astype(np.float32))
 
 
 def load_witness(weights: str, sha256: str) -> Witness:

@@ -247,7 +247,7 @@ class Enhancement(Pipeline):
         before = order.canonical(source.filled_zyx(AIR_HU))
         written = np.where(source.padding_zyx, np.float32(AIR_HU), written_hu(series))
         spacing = order.spacing_zyx_mm(source.volume)
-        measures = measures_of_card(model, before, order.canonical(written), spacing)
+        measures = measures_of_card(model, before, order.canonical(written), spacing, self.window_hu)
         obliquity = obliquity_deg(source.volume)
         if obliquity > OBLIQUITY_IGNORED_DEG:
             measures["obliquity_deg"] = obliquity

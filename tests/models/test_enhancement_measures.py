@@ -6,7 +6,14 @@ from scipy import ndimage
 
 from models.block_registration import bend_mm, whole_displacement_zyx_mm
 from models.coarse_pair import CoarsePair, coarse_pair
-from models.enhancement_measures import UNITS, against_usual, input_measured, output_changes, usual_changes
+from models.enhancement_measures import (
+    UNITS,
+    against_usual,
+    enhancement_measures,
+    input_measured,
+    output_changes,
+    usual_changes,
+)
 from models.inference import load_generator
 from models.input_faults import metal_ml, soft_tissue_noise_hu, truncated_part
 from models.intensity import AIR_HU, Hu, body_mask
@@ -14,6 +21,7 @@ from models.phantoms import head_and_neck_phantom
 from models.slice_agreement import mirrored_likeness, misplaced_slice_mm
 from models.tissue_agreement import tissue_changes
 from models.unshared_structure import unshared_structure
+from models.witness import expectation
 
 SPACING = (3.0, 4.0, 4.0)
 PATIENT = head_and_neck_phantom((64, 96, 96), SPACING, np.random.default_rng(3)).hu_zyx
@@ -108,6 +116,17 @@ def test_noise_metal_and_a_cut_off_body_are_measured_in_the_input() -> None:
     y, x = np.ogrid[:96, :96]
     cut = np.where(np.hypot(y - 47.5, x - 47.5) > 16.0, np.float32(AIR_HU), PATIENT)
     assert truncated_part(cut, body_mask(cut)) > 0.5 > 0.3 > truncated_part(PATIENT, body_mask(PATIENT))
+
+
+def test_a_narrower_window_is_expected_and_so_nothing_departs_by_it() -> None:
+    model = load_generator("mvct_to_kvct_headneck")
+    window = (-600.0, 400.0)
+    made = expectation(model.witness, NOISY) if model.witness else None
+    assert made is not None
+    windowed = made.within(window, NOISY).expected_hu_zyx
+    knowing, unknowing = (enhancement_measures(model, NOISY, windowed, SPACING, of) for of in (window, None))
+    assert knowing["unexpected_structure"] == 0.0 < unknowing["unexpected_structure"]
+    assert knowing["registration_shift_mm"] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_every_measure_has_a_unit_and_an_image_of_air_none_above_zero(tmp_path: Path) -> None:

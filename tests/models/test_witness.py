@@ -7,7 +7,7 @@ import torch
 
 from models.cyclegan import Architecture
 from models.weights import WeightsError, save, witness_of, witness_path
-from models.witness import METHOD, Witness, WitnessNetwork, expectation, load_witness
+from models.witness import METHOD, Expectation, Witness, WitnessNetwork, expectation, load_witness
 
 ARCHITECTURE = Architecture(channels=4, encoder_blocks=1, decoder_blocks=1, slices=3)
 WINDOW_HU = (-800.0, 1200.0)
@@ -51,6 +51,12 @@ def test_outside_the_window_the_image_itself_is_expected(witness: Witness) -> No
     hu_zyx = np.full((3, 8, 8), -1000.0, np.float32)
     hu_zyx[1, 4, 4] = 2500.0
     assert (expectation(witness, hu_zyx).expected_hu_zyx == hu_zyx).all()
+
+
+def test_where_only_a_window_may_change_the_input_is_expected_elsewhere() -> None:
+    hu_zyx = np.array([[[-700.0, 50.0, 600.0]]], np.float32)
+    whole = Expectation(hu_zyx + 10.0, np.full(hu_zyx.shape, 30.0, np.float32))
+    assert whole.within((-600.0, 400.0), hu_zyx).expected_hu_zyx.tolist() == [[[-700.0, 60.0, 600.0]]]
 
 
 def test_a_witness_with_another_sha256_or_of_another_method_is_refused(tmp_path: Path) -> None:
