@@ -130,7 +130,9 @@ def train_witness(
     folder, done = output / SIMULATED, CountedProgress(2 * (len(training) + len(validation)), "simulating", progress)
     learned, checked = (judged_pairs(model, part_of, scans, folder, done) for part_of in (training, validation))
     path = output / witness_path(weights).name
-    files = RunFiles(output / f"{path.stem}.checkpoint.json", output / f"{path.stem}.csv", data_sha256(training))
+    # What other weights made of the same images is no training to go on with.
+    learnt_from = hashlib.sha256(f"{data_sha256(training)} {model.card.sha256}".encode()).hexdigest()
+    files = RunFiles(output / f"{path.stem}.checkpoint.json", output / f"{path.stem}.csv", learnt_from)
     run = WitnessRun(model.card, settings, learned, checked, files)
     run.to_the_end(part(progress, 0.5, 1.0))
     draw_learning_curve(files.log, output / f"{path.stem}.png", "loss")

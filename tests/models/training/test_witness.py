@@ -50,6 +50,14 @@ def test_a_witness_of_other_weights_is_refused(weights: Path) -> None:
         calibrate(str(weights), VOLUMES, Scans("mvct"), weights.parent / "simulated")
 
 
+def test_a_witness_of_other_weights_is_trained_from_the_beginning(weights: Path) -> None:
+    first = train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent).read_bytes()
+    again = train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent).read_bytes()
+    untrained(weights.parent, seed=3)
+    other = train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent).read_bytes()
+    assert first == again != other
+
+
 def test_the_expectation_gets_nearer_to_the_planning_ct(weights: Path) -> None:
     train_witness(str(weights), VOLUMES, Scans("mvct"), SETTINGS, weights.parent)
     rows = (weights.parent / "tiny_witness.csv").read_text(encoding="utf-8").splitlines()
