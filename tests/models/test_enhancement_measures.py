@@ -8,6 +8,7 @@ from models.block_registration import bend_mm, whole_displacement_zyx_mm
 from models.coarse_pair import CoarsePair, coarse_pair
 from models.enhancement_measures import (
     UNITS,
+    InputMeasured,
     against_usual,
     enhancement_measures,
     input_measured,
@@ -80,8 +81,9 @@ def test_two_thin_neighbouring_slices_that_have_changed_places_are_found() -> No
     exchanged = thin.copy()
     exchanged[[40, 41]] = thin[[41, 40]]
     # Averaged to blocks of 3 mm, these two would be the same.
-    pairs = [coarse_pair(thin, after, body_mask(thin), (1.5, 4.0, 4.0), each_slice=True) for after in (thin, exchanged)]
-    assert [misplaced_slice_mm(one) for one in pairs] == [0.0, 1.5]
+    given = InputMeasured(body_mask(thin), {}, np.zeros(1, np.float32))
+    found = [output_changes(given, thin, after, (1.5, 4.0, 4.0))["misplaced_slice_mm"] for after in (thin, exchanged)]
+    assert found == [0.0, 1.5]
 
 
 def test_an_erased_region_has_no_structure_in_common_with_the_input() -> None:

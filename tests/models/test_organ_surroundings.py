@@ -49,3 +49,9 @@ def test_a_displacement_looks_at_the_image_where_the_organ_would_lie() -> None:
     ramp = surfaces(RAMP, {"Liver": CUBE}, SPACING)["Liver"]
     by = np.array([1.0, 0.0, -2.0])
     assert np.median(ramp.hu(by) - ramp.hu()) == pytest.approx(1.0 - 8.0, abs=0.01)
+
+
+def test_an_image_of_one_slice_has_no_surfaces() -> None:
+    mask = np.zeros((1, 40, 40), np.bool_)
+    mask[0, 10:30, 10:30] = True
+    assert surfaces(np.zeros(mask.shape, np.float32), {"Brain": mask}, (3.0, 2.0, 2.0)) == {}

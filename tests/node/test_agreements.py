@@ -189,7 +189,8 @@ def test_a_pair_of_which_one_is_superseded_is_not_started(pairs: Pairs) -> None:
     assert pairs.ledger.agreements.unmeasured(SHADOW_OF) == []
 
 
-def test_where_another_pipeline_is_named_as_current_its_result_takes_the_place(pairs: Pairs) -> None:
+def compared_with_one_and_then_with_another(pairs: Pairs) -> Pair:
+    """The result in shadow is 1 HU off that of `old`, then 2 HU off that of `older`; returns the former pair."""
     series = pairs.settles("1")
     for pipeline in ("new", "old", "older"):
         pairs.finish(pairs.job(pipeline, series))
@@ -197,6 +198,11 @@ def test_where_another_pipeline_is_named_as_current_its_result_takes_the_place(p
     pairs.measured(pair, 1.0)
     (other,) = pairs.ledger.agreements.unmeasured({"new": "older"})
     pairs.measured(other, 2.0)
+    return pair
+
+
+def test_where_another_pipeline_is_named_as_current_its_result_takes_the_place(pairs: Pairs) -> None:
+    pair = compared_with_one_and_then_with_another(pairs)
     assert pairs.charted() == [[2.0]]
     told = pairs.happened(pair)[2]
     assert told == (
@@ -206,13 +212,7 @@ def test_where_another_pipeline_is_named_as_current_its_result_takes_the_place(p
 
 
 def test_a_pipeline_that_is_named_as_current_again_is_compared_with_again(pairs: Pairs) -> None:
-    series = pairs.settles("1")
-    for pipeline in ("new", "old", "older"):
-        pairs.finish(pairs.job(pipeline, series))
-    pair = pairs.waiting()
-    pairs.measured(pair, 1.0)
-    (other,) = pairs.ledger.agreements.unmeasured({"new": "older"})
-    pairs.measured(other, 2.0)
+    pair = compared_with_one_and_then_with_another(pairs)
     pairs.measured(pairs.waiting(), 1.5)
     assert pairs.charted() == [[1.5]]
     last = pairs.ledger.agreements.of_result(pair.shadow_result_id)

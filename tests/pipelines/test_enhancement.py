@@ -132,6 +132,13 @@ def test_what_a_card_says_of_the_way_a_result_is_made_is_part_of_its_identity(we
     assert digests[0] == digests[3] and len(set(digests)) == 3
 
 
+def test_what_the_window_of_the_pipeline_leaves_alone_is_expected_to_stay(tmp_path: Path) -> None:
+    # Hardly a voxel lies in it, so the result is the input.
+    outcome, _ = enhanced(Path("mvct_to_kvct_headneck"), tmp_path, ct_series(patient()), window_hu=(1150.0, 1200.0))
+    values = {finding.name: finding.value for finding in outcome.findings}
+    assert values["mean_change_hu"] == values["unexpected_detail"] == values["unexpected_region"] == 0.0
+
+
 def test_without_limits_a_result_is_held(weights: Path, tmp_path: Path) -> None:
     outcome, _ = enhanced(with_limits(weights, tmp_path, {}), tmp_path, ct_series(patient()))
     assert verdict_of(outcome.findings) is Verdict.HOLD
